@@ -1,0 +1,78 @@
+//! What a server is told before it starts: validated, with defaults filled in. (Flags, files and environment are `cli`'s.)
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use pontoon_kv::{Limits, NodeId};
+
+/// Settings of the whole cluster: peers compare them when they connect, and refuse one another if they differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// The cluster's name: servers of different clusters never talk to one another.
+    pub id: String,
+    /// Every member and the address (`host:port`) at which the other members reach it.
+    pub members: BTreeMap<NodeId, String>,
+    /// What the machine decides by.
+    pub limits: Limits,
+    /// What members prove to one another to know. Empty only where all members are on loopback.
+    pub secret: String,
+}
+
+/// Settings of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// This server.
+    pub node: NodeId,
+    /// The cluster.
+    pub cluster: ClusterSettings,
+    /// The data folder; created if missing.
+    pub data: PathBuf,
+    /// Where clients connect, `host:port`.
+    pub listen: String,
+    /// Where members connect, `host:port`; unused in a cluster of one.
+    pub peer_listen: String,
+    /// What clients must present with `AUTH`; none: nothing.
+    pub password: Option<String>,
+    /// Client connections at once; one more is told so and closed.
+    pub connections_max: usize,
+    /// After this a waiting client is answered in any case.
+    pub request_timeout: Duration,
+    /// The log may outgrow the last trim by this many bytes before it is trimmed (the classic `maxraftstate`); none: never.
+    pub snapshot_log_bytes: Option<u64>,
+    /// The core's clock.
+    pub tick: Duration,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: u32,
+    /// Ticks without a leader before an election: at least this, below twice this.
+    pub election_ticks: u32,
+    /// The state store's block cache, in bytes.
+    pub cache_bytes: u64,
+    /// A memtable of the state store is flushed at this size, in bytes.
+    pub memtable_bytes: u64,
+}
+
+impl Settings {
+    /// The defaults, for a cluster of one.
+    pub fn new(node: NodeId, data: PathBuf) -> Settings {
+        Settings {
+            node,
+            cluster: ClusterSettings {
+                id: "pontoon".to_string(),
+                members: BTreeMap::from([(node, "127.0.0.1:8001".to_string())]),
+                limits: Limits::default(),
+                secret: String::new(),
+            },
+            data,
+            listen: "127.0.0.1:7001".to_string(),
+            peer_listen: "127.0.0.1:8001".to_string(),
+            password: None,
+            connections_max: 10_000,
+            request_timeout: Duration::from_secs(5),
+            snapshot_log_bytes: Some(64 << 20),
+            tick: Duration::from_millis(25),
+            heartbeat_ticks: 2,
+            election_ticks: 16,
+            cache_bytes: 32 << 20,
+            memtable_bytes: 16 << 20,
+        }
+    }
+}
