@@ -80,13 +80,13 @@ pub enum Input {
     Unreachable(NodeId),
     /// Hand leadership over, if this is the leader: the server is about to stop. Requests are refused from now on.
     Stop,
+    /// The server stops now: answer whatever still waits.
+    Abandon,
 }
 
 /// Entries of the log's older part, from the disk.
 #[derive(Debug)]
 pub struct LogRead {
-    /// The follower that they are for.
-    pub to: NodeId,
     /// Where they start.
     pub low: Index,
     /// What the disk had, from `low` on; empty if it has been trimmed in the meantime.
@@ -108,9 +108,7 @@ pub enum Output {
     Answer(Vec<(Ticket, Answer)>),
     /// Read entries from the disk: from `low` to below `high`, at least one, not many more than `bytes_max` bytes.
     ReadLog {
-        /// To be handed back in [`LogRead`].
-        to: NodeId,
-        /// From here.
+        /// From here; to be handed back in [`LogRead`].
         low: Index,
         /// To below here.
         high: Index,
@@ -119,6 +117,11 @@ pub enum Output {
     },
     /// Pin a view of the state for this follower (dropping an earlier one for it), then say [`Input::SnapshotBuilt`].
     BuildSnapshot {
+        /// The follower.
+        to: NodeId,
+    },
+    /// Let go of the view pinned for this follower: it is not needed after all.
+    ReleaseSnapshot {
         /// The follower.
         to: NodeId,
     },
@@ -184,6 +187,8 @@ pub enum NotExecuted {
 pub enum Unknown {
     /// No outcome before the request timeout.
     TimedOut,
+    /// It was executed while this server caught up from a snapshot, which holds no replies.
+    Missed,
     /// The server stopped before there was an outcome.
     Stopping,
 }

@@ -16,8 +16,21 @@
 //! **Durability is an input.** Whatever may only be said once the disk has it (a vote, an acknowledgement of an append) stays
 //! inside until [`Input::Persisted`] comes in.
 
+mod calls;
+mod config;
+mod convert;
 pub mod io;
+mod log;
 pub mod message;
+mod persist;
+mod reads;
+mod relay;
+mod replica;
+mod status;
+mod trim;
 
+pub use config::{Config, Restored};
 pub use io::{Answer, Input, LogRead, NotExecuted, Output, Persist, Request, Ticket, Unknown};
 pub use message::{HardState, Message, MessageKind, SnapshotMeta};
+pub use replica::Replica;
+pub use status::{Role, Status};

@@ -95,12 +95,6 @@ impl LogWindow {
         self.bytes_total - self.bytes_trimmed
     }
 
-    /// The clock of the last entry that carries one and is in memory.
-    pub(crate) fn last_clock(&self) -> u64 {
-        let clocked = self.window.iter().rev().find(|entry| entry.context.len() == 8);
-        clocked.map_or(0, |entry| u64::from_le_bytes(entry.context[..].try_into().expect("its length was just checked")))
-    }
-
     fn window_first(&self) -> u64 {
         self.last + 1 - self.window.len() as u64
     }

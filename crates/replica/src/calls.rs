@@ -1,0 +1,151 @@
+//! Requests that name themselves: a client session's (`ONCE`) and the opening, keeping and closing of sessions.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use pontoon_kv::{Outcome, Proposal, Refusal, WaitKey};
+
+use crate::io::{Answer, NotExecuted, Ticket, Unknown};
+
+struct Call {
+    proposal: Proposal,
+    /// Who waits: more than one when a retry joined; none when the replica itself asked.
+    tickets: Vec<Ticket>,
+    bytes: u64,
+    /// The tick of the last proposal; none: in none of the present leader's terms.
+    proposed_at: Option<u64>,
+    /// It has been in a proposal at all.
+    proposed: bool,
+    attempts: u32,
+}
+
+/// All such requests that wait for their outcomes.
+#[derive(Default)]
+pub(crate) struct Calls {
+    calls: BTreeMap<WaitKey, Call>,
+    /// What is to be proposed, in order.
+    unproposed: VecDeque<WaitKey>,
+    /// Ascending: the request timeout is the same for all. Those of answered clients are still in it.
+    deadlines: VecDeque<(u64, WaitKey, Ticket)>,
+    waiting: usize,
+    bytes: u64,
+}
+
+impl Calls {
+    pub(crate) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A client asks. If the same request waits already, this one joins it: no new entry is needed.
+    pub(crate) fn push(&mut self, ticket: Ticket, proposal: Proposal, bytes: u64, deadline: u64) {
+        let key = proposal.wait_key();
+        self.deadlines.push_back((deadline, key, ticket));
+        self.waiting += 1;
+        self.enter(proposal, bytes).tickets.push(ticket);
+    }
+
+    /// The replica itself asks; it hears of the outcome by the key.
+    pub(crate) fn push_own(&mut self, proposal: Proposal) {
+        self.enter(proposal, 0);
+    }
+
+    fn enter(&mut self, proposal: Proposal, bytes: u64) -> &mut Call {
+        let key = proposal.wait_key();
+        self.calls.entry(key).or_insert_with(|| {
+            self.unproposed.push_back(key);
+            self.bytes += bytes;
+            Call { proposal, tickets: Vec::new(), bytes, proposed_at: None, proposed: false, attempts: 0 }
+        })
+    }
+
+    /// What is to be proposed, in order.
+    pub(crate) fn unproposed(&self) -> impl Iterator<Item = &Proposal> + '_ {
+        self.unproposed.iter().map(|key| &self.calls[key].proposal)
+    }
+
+    /// The first `count` of these are in the hands of Raft.
+    pub(crate) fn mark_proposed(&mut self, count: usize, now: u64) {
+        for key in self.unproposed.drain(..count) {
+            let call = self.calls.get_mut(&key).expect("what is to be proposed waits");
+            call.proposed_at = Some(now);
+            call.proposed = true;
+            call.attempts += 1;
+        }
+    }
+
+    /// Everything that waits is to be proposed again: the leader changed, or a snapshot replaced entries.
+    pub(crate) fn propose_again(&mut self) {
+        let again = self.calls.iter_mut().filter(|(_, call)| call.proposed_at.take().is_some());
+        self.unproposed.extend(again.map(|(key, _)| *key));
+    }
+
+    /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).
+    pub(crate) fn tick(&mut self, now: u64, patience_min: u64) {
+        for (key, call) in &mut self.calls {
+            let patience = patience_min << call.attempts.saturating_sub(1).min(3);
+            if call.proposed_at.is_some_and(|at| now >= at + patience) {
+                call.proposed_at = None;
+                self.unproposed.push_back(*key);
+            }
+        }
+    }
+
+    /// Everybody who waits for this gets the answer. False: nobody did, not even the replica.
+    pub(crate) fn on_outcome(&mut self, key: WaitKey, outcome: &Outcome, answers: &mut Vec<(Ticket, Answer)>) -> bool {
+        let Some(call) = self.calls.remove(&key) else { return false };
+        self.bytes -= call.bytes;
+        if call.proposed_at.is_none() {
+            self.unproposed.retain(|waiting| *waiting != key);
+        }
+        self.waiting -= call.tickets.len();
+        let answer = match outcome {
+            Outcome::Reply(reply) => Answer::Reply(reply.clone()),
+            Outcome::Opened(session) => Answer::Opened(*session),
+            Outcome::Done => Answer::Done,
+            Outcome::Refused(refusal) => Answer::NotExecuted(NotExecuted::Refused(*refusal)),
+        };
+        assert!(!matches!(outcome, Outcome::Refused(Refusal::Gap { .. })), "only relayed requests have gaps");
+        answers.extend(call.tickets.into_iter().map(|ticket| (ticket, answer.clone())));
+        true
+    }
+
+    /// Answers whoever has waited long enough.
+    pub(crate) fn expire(&mut self, now: u64) -> Vec<(Ticket, Answer)> {
+        let mut expired = Vec::new();
+        while self.deadlines.front().is_some_and(|(deadline, ..)| *deadline <= now) {
+            let (_, key, ticket) = self.deadlines.pop_front().expect("there is a front");
+            let answer = self.give_up(key, ticket, Unknown::TimedOut, NotExecuted::NotReady);
+            expired.extend(answer.map(|answer| (ticket, answer)));
+        }
+        expired
+    }
+
+    /// Answers everybody: the server stops.
+    pub(crate) fn abandon(&mut self) -> Vec<(Ticket, Answer)> {
+        let waiting = std::mem::take(&mut self.deadlines);
+        let give_up = |(_, key, ticket)| {
+            self.give_up(key, ticket, Unknown::Stopping, NotExecuted::Stopping).map(|answer| (ticket, answer))
+        };
+        waiting.into_iter().filter_map(give_up).collect()
+    }
+
+    /// None: this client has its answer.
+    fn give_up(&mut self, key: WaitKey, ticket: Ticket, unknown: Unknown, not_executed: NotExecuted) -> Option<Answer> {
+        let call = self.calls.get_mut(&key)?;
+        let at = call.tickets.iter().position(|waiting| *waiting == ticket)?;
+        call.tickets.remove(at);
+        self.waiting -= 1;
+        let answer = if call.proposed { Answer::Unknown(unknown) } else { Answer::NotExecuted(not_executed) };
+        if call.tickets.is_empty() {
+            self.bytes -= call.bytes;
+            if call.proposed_at.is_none() {
+                self.unproposed.retain(|waiting| *waiting != key);
+            }
+            self.calls.remove(&key);
+        }
+        Some(answer)
+    }
+}

@@ -1,0 +1,103 @@
+//! What waits for the disk: persists in their order, and the messages that may only be sent behind them.
+
+use std::collections::VecDeque;
+
+use crate::{
+    io::Persist,
+    message::{HardState, Message},
+};
+
+/// A ready of raft-rs whose writes are on their way to the disk.
+struct Held {
+    /// The persist that it waits for.
+    persist: u64,
+    /// raft-rs's number; acknowledging it acknowledges all before.
+    ready: u64,
+    messages: Vec<Message>,
+    changes_term: bool,
+}
+
+/// The queue.
+///
+/// - Persists are numbered from 1 and leave in order; every ready is behind the persist that was last when it came.
+/// - While a snapshot is being installed nothing leaves: the log must not start after a state that is not there yet.
+#[derive(Default)]
+pub(crate) struct Persists {
+    last: u64,
+    held: VecDeque<Held>,
+    /// A hard state of which only the commit index is new: it goes with the next persist.
+    hard_state: Option<HardState>,
+    /// While a snapshot is being installed: the persists to leave after it.
+    installing: Option<Vec<Persist>>,
+}
+
+/// What an acknowledged persist sets free.
+#[derive(Default)]
+pub(crate) struct Released {
+    /// raft-rs's number to acknowledge; 0: none.
+    pub(crate) ready: u64,
+    pub(crate) messages: Vec<Message>,
+}
+
+impl Persists {
+    /// Whether a change of term or vote is not durable yet.
+    pub(crate) fn term_in_flight(&self) -> bool {
+        self.held.iter().any(|held| held.changes_term)
+    }
+
+    pub(crate) fn installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
+    /// Persists wait from now on until [`Persists::installed`].
+    pub(crate) fn install(&mut self) {
+        assert!(self.installing.is_none(), "a snapshot arrived while another is being installed");
+        self.installing = Some(Vec::new());
+    }
+
+    /// The snapshot is the state: what waited may leave.
+    pub(crate) fn installed(&mut self) -> Vec<Persist> {
+        self.installing.take().expect("a snapshot is installed once")
+    }
+
+    /// Numbers a persist; it comes back if it may leave now.
+    pub(crate) fn push(&mut self, mut persist: Persist) -> Option<Persist> {
+        self.last += 1;
+        persist.number = self.last;
+        let pending = self.hard_state.take();
+        persist.hard_state = persist.hard_state.or(pending);
+        match &mut self.installing {
+            Some(waiting) => {
+                waiting.push(persist);
+                None
+            }
+            None => Some(persist),
+        }
+    }
+
+    /// A hard state that need not be durable for its own sake.
+    pub(crate) fn note_hard_state(&mut self, hard_state: HardState) {
+        self.hard_state = Some(hard_state);
+    }
+
+    /// A ready waits behind the last persist. It comes back if there is nothing to wait for.
+    pub(crate) fn hold(&mut self, ready: u64, messages: Vec<Message>, own: bool, changes_term: bool) -> Option<Released> {
+        if !own && self.held.is_empty() {
+            return Some(Released { ready, messages });
+        }
+        self.held.push_back(Held { persist: self.last, ready, messages, changes_term });
+        None
+    }
+
+    /// Everything up to this number is durable.
+    pub(crate) fn persisted(&mut self, number: u64) -> Released {
+        assert!(number <= self.last, "the disk acknowledges persist {number}, the last was {}", self.last);
+        let mut released = Released::default();
+        while self.held.front().is_some_and(|held| held.persist <= number) {
+            let held = self.held.pop_front().expect("there is a front");
+            released.ready = held.ready;
+            released.messages.extend(held.messages);
+        }
+        released
+    }
+}

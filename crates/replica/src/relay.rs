@@ -1,0 +1,221 @@
+//! The server's own session: how writes of plain Redis clients are executed once and in order, however often this server
+//! has to propose them.
+
+use std::collections::VecDeque;
+
+use pontoon_kv::{Command, Outcome, Proposal, Refusal, Seq, SessionId};
+
+use crate::io::{Answer, NotExecuted, Ticket, Unknown};
+
+/// A plain client's write that waits for its outcome.
+struct Write {
+    /// Its number in the session; 0 while it has none.
+    seq: u64,
+    ticket: Ticket,
+    command: Command,
+    bytes: u64,
+    /// The tick at which the client is answered in any case.
+    deadline: u64,
+    /// It has been in a proposal of the present session: it may have been executed without this replica's knowledge.
+    proposed: bool,
+    /// Since it was proposed, a snapshot replaced entries that this replica never saw.
+    skipped: bool,
+}
+
+/// The session and all that waits in it.
+///
+/// - `writes` is in the order of submission; those with a number come first, ascending.
+/// - The first `current` of them are in proposals of the present attempt.
+/// - The state machine executes them strictly in that order ([`pontoon_kv::SessionKind::Relay`]): a lost one shows as a gap,
+///   and everything from there is proposed again.
+#[derive(Default)]
+pub(crate) struct Relay {
+    session: Option<SessionId>,
+    writes: VecDeque<Write>,
+    current: usize,
+    next_seq: u64,
+    attempt: u32,
+    bytes: u64,
+    /// The tick of the last outcome or attempt, and how long to wait for the next.
+    last_activity: u64,
+    patience: u64,
+}
+
+/// What an outcome came to.
+pub(crate) enum Heard {
+    /// The client is answered.
+    Answer(Ticket, Answer),
+    /// Nothing waits for it, or it is of an older attempt.
+    Nothing,
+    /// The session is gone: open another.
+    SessionLost,
+}
+
+impl Relay {
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn last_activity(&self) -> u64 {
+        self.last_activity
+    }
+
+    /// The session was used otherwise (kept alive).
+    pub(crate) fn touch(&mut self, now: u64) {
+        self.last_activity = now;
+    }
+
+    pub(crate) fn push(&mut self, ticket: Ticket, command: Command, bytes: u64, deadline: u64) {
+        self.bytes += bytes;
+        self.writes.push_back(Write { seq: 0, ticket, command, bytes, deadline, proposed: false, skipped: false });
+    }
+
+    pub(crate) fn opened(&mut self, session: SessionId, now: u64) {
+        self.session = Some(session);
+        self.next_seq = 1;
+        self.attempt = 0;
+        self.current = 0;
+        self.last_activity = now;
+    }
+
+    /// What is not in a proposal of this attempt yet, in order. Nothing without a session.
+    pub(crate) fn unproposed(&mut self) -> impl Iterator<Item = Proposal> + '_ {
+        let session = self.session;
+        let from = if session.is_some() { self.current } else { self.writes.len() };
+        for write in self.writes.range_mut(from..).filter(|write| write.seq == 0) {
+            write.seq = self.next_seq;
+            self.next_seq += 1;
+        }
+        let ack = Seq(self.writes.front().map_or(0, |write| write.seq));
+        let attempt = self.attempt;
+        self.writes.range(from..).map(move |write| Proposal::Relay {
+            session: session.expect("nothing is unproposed without a session"),
+            seq: Seq(write.seq),
+            ack,
+            attempt,
+            command: write.command.clone(),
+        })
+    }
+
+    /// The next `count` of the unproposed ones are in the hands of Raft.
+    pub(crate) fn mark_proposed(&mut self, count: usize, now: u64) {
+        for write in self.writes.range_mut(self.current..self.current + count) {
+            write.proposed = true;
+        }
+        self.current += count;
+        self.last_activity = now;
+    }
+
+    /// Everything that waits is to be proposed again: the leader changed, or something was lost.
+    pub(crate) fn propose_again(&mut self, now: u64) {
+        if self.current > 0 {
+            self.attempt += 1;
+            self.current = 0;
+            self.last_activity = now;
+        }
+    }
+
+    /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).
+    pub(crate) fn tick(&mut self, now: u64, patience_min: u64) {
+        self.patience = self.patience.clamp(patience_min, patience_min * 8);
+        if self.current > 0 && now >= self.last_activity + self.patience {
+            self.patience *= 2;
+            self.propose_again(now);
+        }
+    }
+
+    pub(crate) fn on_outcome(&mut self, seq: Seq, outcome: Outcome, now: u64) -> Heard {
+        let at = match self.writes.front() {
+            Some(write) if write.seq == seq.0 => 0,
+            _ => self.writes.partition_point(|write| write.seq != 0 && write.seq < seq.0),
+        };
+        if self.writes.get(at).is_none_or(|write| write.seq != seq.0) {
+            return Heard::Nothing;
+        }
+        match outcome {
+            Outcome::Refused(Refusal::Gap { attempt }) => {
+                if attempt == self.attempt {
+                    self.propose_again(now);
+                }
+                Heard::Nothing
+            }
+            Outcome::Refused(Refusal::SessionUnknown) => Heard::SessionLost,
+            // Not executed now and waiting here all the same: it was executed in entries that a snapshot replaced.
+            Outcome::Refused(Refusal::Stale) => self.finish(at, Answer::Unknown(Unknown::Missed), now),
+            Outcome::Refused(refusal) => self.finish(at, Answer::NotExecuted(NotExecuted::Refused(refusal)), now),
+            Outcome::Reply(reply) => self.finish(at, Answer::Reply(reply), now),
+            Outcome::Opened(_) | Outcome::Done => panic!("a relayed command has a reply or a refusal, not {outcome:?}"),
+        }
+    }
+
+    fn finish(&mut self, at: usize, answer: Answer, now: u64) -> Heard {
+        let write = self.writes.remove(at).expect("the caller found it there");
+        self.bytes -= write.bytes;
+        self.current = self.current.saturating_sub(usize::from(at < self.current));
+        self.last_activity = now;
+        self.patience = 0;
+        Heard::Answer(write.ticket, answer)
+    }
+
+    /// The session expired: what surely was not executed in it moves on to the next.
+    pub(crate) fn session_lost(&mut self) -> Vec<(Ticket, Answer)> {
+        self.session = None;
+        self.current = 0;
+        let mut missed = Vec::new();
+        for mut write in std::mem::take(&mut self.writes) {
+            if write.skipped {
+                self.bytes -= write.bytes;
+                missed.push((write.ticket, Answer::Unknown(Unknown::Missed)));
+            } else {
+                // Every copy in the log, seen or to come, is refused: the session will never be back.
+                write.seq = 0;
+                write.proposed = false;
+                self.writes.push_back(write);
+            }
+        }
+        missed
+    }
+
+    /// A snapshot replaced entries that may have held what was proposed.
+    pub(crate) fn snapshot_installed(&mut self, now: u64) {
+        for write in self.writes.iter_mut().filter(|write| write.proposed) {
+            write.skipped = true;
+        }
+        self.propose_again(now);
+    }
+
+    /// Answers whoever has waited long enough.
+    pub(crate) fn expire(&mut self, now: u64) -> Vec<(Ticket, Answer)> {
+        let mut expired = Vec::new();
+        while self.writes.front().is_some_and(|write| write.deadline <= now) {
+            let write = self.writes.pop_front().expect("there is a front");
+            self.bytes -= write.bytes;
+            self.current = self.current.saturating_sub(1);
+            let answer = match write.proposed {
+                true => Answer::Unknown(Unknown::TimedOut),
+                false => Answer::NotExecuted(NotExecuted::NotReady),
+            };
+            expired.push((write.ticket, answer));
+        }
+        expired
+    }
+
+    /// Answers everybody: the server stops.
+    pub(crate) fn abandon(&mut self) -> Vec<(Ticket, Answer)> {
+        self.current = 0;
+        self.bytes = 0;
+        let answer = |write: Write| match write.proposed {
+            true => (write.ticket, Answer::Unknown(Unknown::Stopping)),
+            false => (write.ticket, Answer::NotExecuted(NotExecuted::Stopping)),
+        };
+        std::mem::take(&mut self.writes).into_iter().map(answer).collect()
+    }
+}
