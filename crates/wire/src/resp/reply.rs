@@ -105,42 +105,32 @@ impl ReplyParser {
                     }
                     Some(Line::Aggregate(kind, count)) => {
                         self.open_aggregate(kind, count)?;
-                        let Some(value) = self.close_full(None) else { continue };
+                        let Some(value) = self.settle(None) else { continue };
                         return Ok(Some(value));
                     }
                 },
             };
-            if let Some(value) = self.close_full(Some(value)) {
+            if let Some(value) = self.settle(Some(value)) {
                 return Ok(Some(value));
             }
         }
     }
 
     /// Puts a value into the innermost aggregate and closes those that are full. Gives the reply back if it is whole.
-    fn close_full(&mut self, mut value: Option<Value>) -> Option<Value> {
+    fn settle(&mut self, mut value: Option<Value>) -> Option<Value> {
         loop {
-            match (self.open.last_mut(), value.take()) {
-                (None, Some(reply)) => {
+            if let Some(value) = value.take() {
+                let Some(aggregate) = self.open.last_mut() else {
                     self.elements = 0;
                     self.bytes = 0;
-                    return Some(reply);
-                }
-                (None, None) => return None,
-                (Some(aggregate), Some(element)) => {
-                    aggregate.values.push(element);
-                    aggregate.left -= 1;
-                }
-                (Some(_), None) => {}
+                    return Some(value);
+                };
+                aggregate.values.push(value);
+                aggregate.left -= 1;
             }
-            if self.open.last().is_some_and(|aggregate| aggregate.left > 0) {
-                return None;
-            }
-            let aggregate = self.open.pop().expect("an empty stack was returned above");
-            value = aggregate.close();
-            if value.is_none() {
-                // An attribute belongs to the value after it and is no value itself.
-                return None;
-            }
+            let full = self.open.pop_if(|aggregate| aggregate.left == 0)?;
+            // An attribute closes into nothing: it belongs to the value that comes next.
+            value = Some(full.close()?);
         }
     }
 
