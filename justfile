@@ -1,0 +1,19 @@
+# What CI runs; changes nothing.
+check:
+    .ci/run
+
+# Rewrites what can be rewritten.
+fix:
+    cargo fmt --all
+    cargo clippy --workspace --all-targets --fix --allow-dirty
+
+# A cluster of three on this machine.
+up:
+    cargo run --release -- up
+
+test:
+    cargo test --workspace
+
+# Licences, advisories, bans (needs cargo-deny).
+deny:
+    cargo deny check
