@@ -2,6 +2,11 @@
 
 use bytes::Bytes;
 
+use crate::{
+    Limits,
+    limits::{COMMAND_PARTS_MAX, LimitExceeded},
+};
+
 /// When a [`Command::Set`] writes (Redis `SET ... NX|XX`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SetCondition {
@@ -45,9 +50,75 @@ impl Command {
     /// Whether the command changes nothing, whatever the state: it is answered by ReadIndex, without a log entry.
     pub fn is_read(&self) -> bool {
         match self {
-            Command::Get { .. } | Command::StrLen { .. } | Command::Exists { .. } | Command::MGet { .. } => true,
+            Command::Get { .. } | Command::StrLen { .. } | Command::Exists { .. } | Command::MGet { .. } => {
+                true
+            }
             Command::Batch { commands } => commands.iter().all(Command::is_read),
             _ => false,
         }
+    }
+    /// Whether the command may be proposed. What passes also passes on every other member, for they agree on the limits.
+    pub fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
+        let mut size = Size::default();
+        self.measure(limits, &mut size)?;
+        if size.parts > COMMAND_PARTS_MAX {
+            return Err(LimitExceeded::Parts { count: size.parts });
+        }
+        let max = limits.command_bytes_max();
+        if size.bytes > max {
+            return Err(LimitExceeded::Command { bytes: size.bytes, max });
+        }
+        Ok(())
+    }
+
+    fn measure(&self, limits: &Limits, size: &mut Size) -> Result<(), LimitExceeded> {
+        match self {
+            Command::Get { key } | Command::StrLen { key } | Command::IncrBy { key, .. } => {
+                size.key(key, limits)
+            }
+            Command::Exists { keys } | Command::MGet { keys } | Command::Del { keys } => {
+                keys.iter().try_for_each(|key| size.key(key, limits))
+            }
+            Command::Set { key, value, .. } | Command::Append { key, value } => {
+                size.key(key, limits)?;
+                size.value(value, limits)
+            }
+            Command::MSet { pairs } => pairs.iter().try_for_each(|(key, value)| {
+                size.key(key, limits)?;
+                size.value(value, limits)
+            }),
+            Command::Batch { commands } => commands.iter().try_for_each(|command| {
+                size.parts += 1;
+                match command {
+                    Command::Batch { .. } => Err(LimitExceeded::NestedBatch),
+                    command => command.measure(limits, size),
+                }
+            }),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Size {
+    parts: usize,
+    bytes: u64,
+}
+
+impl Size {
+    fn key(&mut self, key: &Bytes, limits: &Limits) -> Result<(), LimitExceeded> {
+        self.parts += 1;
+        self.bytes += key.len() as u64;
+        if key.len() as u64 > u64::from(limits.key_bytes_max) {
+            return Err(LimitExceeded::Key { bytes: key.len(), max: limits.key_bytes_max });
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, value: &Bytes, limits: &Limits) -> Result<(), LimitExceeded> {
+        self.bytes += value.len() as u64;
+        if value.len() as u64 > u64::from(limits.value_bytes_max) {
+            return Err(LimitExceeded::Value { bytes: value.len(), max: limits.value_bytes_max });
+        }
+        Ok(())
     }
 }

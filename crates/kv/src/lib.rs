@@ -13,16 +13,29 @@
 //!    atomic [`WriteBatch`], and each proposal yields an [`Outcome`].
 //! 5. A snapshot is the store's sorted contents behind a [`snapshot::Header`].
 
+pub mod codec;
 pub mod command;
+mod execute;
 mod ids;
+pub mod layout;
 pub mod limits;
+mod machine;
+pub mod mem;
+mod overlay;
 pub mod proposal;
+mod read;
+mod record;
 mod reply;
+pub mod session;
 pub mod store;
 
+pub use codec::{DecodeError, Encoding};
 pub use command::{Command, SetCondition};
 pub use ids::{ClusterTime, GroupId, Index, NodeId, Seq, SessionId, Term};
-pub use limits::Limits;
-pub use proposal::{CallId, Entry, Outcome, Proposal, Refusal, SessionKind, WaitKey};
+pub use limits::{LimitExceeded, Limits};
+pub use machine::Machine;
+pub use mem::MemStore;
+pub use proposal::{Block, BlockBuilder, CallId, Entry, Outcome, Proposal, Refusal, SessionKind, WaitKey};
+pub use read::read;
 pub use reply::{CommandError, Reply};
 pub use store::{Applied, ConfState, Reader, Store, StoreError, WriteBatch};

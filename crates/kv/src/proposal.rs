@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+pub use crate::codec::{Block, BlockBuilder};
 use crate::{ClusterTime, Command, Index, NodeId, Reply, Seq, SessionId, Term};
 
 /// An entry of a group's log, as the core, the disk and the network pass it on.
@@ -65,8 +66,12 @@ impl Proposal {
     /// Who may be waiting for its outcome.
     pub fn wait_key(&self) -> WaitKey {
         match *self {
-            Proposal::Open { call, .. } | Proposal::KeepAlive { call, .. } | Proposal::Close { call, .. } => WaitKey::Call(call),
-            Proposal::Once { session, seq, .. } | Proposal::Relay { session, seq, .. } => WaitKey::Request(session, seq),
+            Proposal::Open { call, .. } | Proposal::KeepAlive { call, .. } | Proposal::Close { call, .. } => {
+                WaitKey::Call(call)
+            }
+            Proposal::Once { session, seq, .. } | Proposal::Relay { session, seq, .. } => {
+                WaitKey::Request(session, seq)
+            }
         }
     }
 }

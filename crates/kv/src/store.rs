@@ -45,13 +45,19 @@ pub trait Reader {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// Visits all pairs with `from <= key < to` in key order until `visit` returns false. `to` empty: no upper bound.
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError>;
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
+    ) -> Result<(), StoreError>;
 }
 
 /// All that applying some entries changes; each key at most once, `None` deletes.
 pub type WriteBatch = BTreeMap<Bytes, Option<Bytes>>;
 
-/// A group's state. One writer; any number of views.
+/// A group's state. One writer; any number of views. Keys have up to [`STORE_KEY_BYTES_MAX`](crate::layout::STORE_KEY_BYTES_MAX)
+/// bytes.
 ///
 /// The implementor makes [`Store::write`] visible as a whole to later reads and views, and durable as a whole *some time
 /// later*, in order: after a crash it holds exactly the batches up to some index (the Raft log is its write-ahead log and

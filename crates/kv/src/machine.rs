@@ -1,0 +1,184 @@
+//! The machine: applies the log's committed entries to a store.
+
+use std::mem;
+
+use crate::{
+    Applied, Command, ConfState, Entry, Limits, Outcome, Proposal, Reader, Reply, SessionId, Store,
+    StoreError, WaitKey,
+    codec::Encoding,
+    execute::execute,
+    layout::APPLIED_KEY,
+    overlay::Overlay,
+    proposal::Block,
+    read::{Budget, read},
+    session::{Sessions, Use},
+};
+
+const POSITION_BITS: u32 = 16;
+const _: () = assert!(Block::PROPOSALS_MAX <= 1 << POSITION_BITS, "a position fits a session id");
+
+/// One group's state machine on one replica: a function of the entries that it has applied.
+///
+/// Invariants between calls:
+/// - the store holds exactly the effects of the entries up to `applied.index`, sessions included;
+/// - what is kept in memory (`applied`, `sessions`) is what [`Machine::open`] would load.
+#[derive(Debug)]
+pub struct Machine<S> {
+    store: S,
+    limits: Limits,
+    applied: Applied,
+    sessions: Sessions,
+    /// The store failed while entries were applied: memory is ahead of it for good.
+    failed: Option<StoreError>,
+}
+
+impl<S: Store> Machine<S> {
+    /// A machine where the store left off. `initial` is the membership of a store that is empty, and ignored otherwise;
+    /// nothing is written.
+    pub fn open(store: S, limits: Limits, initial: ConfState) -> Result<Machine<S>, StoreError> {
+        let applied = Applied::load(&store)?.unwrap_or(Applied { conf_state: initial, ..Applied::default() });
+        let sessions = Sessions::load(&store)?;
+        Ok(Machine { store, limits, applied, sessions, failed: None })
+    }
+
+    /// Goes on with another store, that of a snapshot, as [`Machine::open`] would; returns the old one. After an error the
+    /// machine is as it was.
+    pub fn replace(&mut self, store: S) -> Result<S, StoreError> {
+        let initial = self.applied.conf_state.clone();
+        let before = mem::replace(self, Machine::open(store, self.limits, initial)?);
+        Ok(before.store)
+    }
+
+    /// How far it has got.
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// Open sessions.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The store, for what does not change its contents.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
+    /// A view of the state as it is now, for [`read`](crate::read) and snapshots.
+    pub fn view(&self) -> S::View {
+        self.store.view()
+    }
+
+    /// Executes a read on the state as it is now. Panics if the command is a write.
+    pub fn read(&self, command: &Command) -> Result<Reply, StoreError> {
+        read(&self.store, command, &self.limits)
+    }
+
+    /// The membership to be recorded with the next batch.
+    pub fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.applied.conf_state = conf_state;
+    }
+
+    /// Applies entries, the first of which is the one after [`Machine::applied`], in one atomic write. Returns an outcome for every
+    /// proposal, in order.
+    ///
+    /// An error is this machine's alone: the replica must stop. All further calls return it again.
+    pub fn apply(&mut self, entries: &[Entry]) -> Result<Vec<(WaitKey, Outcome)>, StoreError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let result = self.apply_batch(entries);
+        self.failed = result.as_ref().err().cloned();
+        result
+    }
+
+    fn apply_batch(&mut self, entries: &[Entry]) -> Result<Vec<(WaitKey, Outcome)>, StoreError> {
+        let Some(last) = entries.last() else { return Ok(Vec::new()) };
+        let mut outcomes = Vec::new();
+        let mut state = Overlay::new(&self.store, self.applied.index);
+        let mut step = Step {
+            limits: &self.limits,
+            applied: &mut self.applied,
+            sessions: &mut self.sessions,
+            state: &mut state,
+        };
+        for entry in entries {
+            step.entry(entry, &mut outcomes)?;
+        }
+        self.sessions.fold(&mut state);
+        state.put(APPLIED_KEY.into(), Some(self.applied.encode()));
+        let batch = state.finish();
+        self.store.write(last.index, batch)?;
+        Ok(outcomes)
+    }
+}
+
+/// What an entry changes.
+struct Step<'a, 's, R> {
+    limits: &'a Limits,
+    applied: &'a mut Applied,
+    sessions: &'a mut Sessions,
+    state: &'a mut Overlay<'s, R>,
+}
+
+impl<R: Reader> Step<'_, '_, R> {
+    fn entry(&mut self, entry: &Entry, outcomes: &mut Vec<(WaitKey, Outcome)>) -> Result<(), StoreError> {
+        let next = self.applied.index.0 + 1;
+        assert_eq!(entry.index.0, next, "entry {} came to be applied where {next} is next", entry.index);
+        assert!(
+            entry.term >= self.applied.term,
+            "entry {next} is of term {}, older than the one before",
+            entry.term
+        );
+        self.applied.index = entry.index;
+        self.applied.term = entry.term;
+        self.applied.clock = self.applied.clock.max(entry.clock);
+        self.state.begin(entry.index);
+        self.sessions.expire(self.applied.clock, self.limits.session_ttl_ms, self.state);
+        if entry.data.is_empty() {
+            return Ok(());
+        }
+        // Not an outcome, and never skipped: other replicas may well read what this one cannot.
+        let proposals = Block::decode(entry.data.clone())
+            .map_err(|error| StoreError(format!("log entry {} cannot be read: {error}", entry.index)))?;
+        let mut budget = Budget(self.limits.entry_reply_bytes_max());
+        outcomes.reserve(proposals.len());
+        for (position, proposal) in proposals.iter().enumerate() {
+            let outcome = self.proposal(position, proposal, &mut budget)?;
+            outcomes.push((proposal.wait_key(), outcome));
+        }
+        Ok(())
+    }
+
+    fn proposal(
+        &mut self,
+        position: usize,
+        proposal: &Proposal,
+        budget: &mut Budget,
+    ) -> Result<Outcome, StoreError> {
+        let now = self.applied.clock;
+        let limits = self.limits;
+        match *proposal {
+            Proposal::Open { kind, .. } => {
+                let session = SessionId(self.applied.index.0 << POSITION_BITS | position as u64);
+                Ok(self.sessions.open(session, kind, now, limits))
+            }
+            Proposal::KeepAlive { session, .. } => Ok(self.sessions.keep_alive(session, now)),
+            Proposal::Close { session, .. } => Ok(self.sessions.close(session, self.state)),
+            Proposal::Once { session, seq, ack, ref command } => {
+                let request = Use { session, seq, ack, now };
+                self.sessions.once(request, self.state, |state| execute(state, command, limits, budget))
+            }
+            Proposal::Relay { session, seq, ack, attempt, ref command } => {
+                let request = Use { session, seq, ack, now };
+                self.sessions
+                    .relay(request, attempt, self.state, |state| execute(state, command, limits, budget))
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The state as it will be: a store and, on top, what the entries being applied change.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::{
+    Index, Reader, StoreError, WriteBatch,
+    layout::{CHUNK_BYTES, ValueId, chunk_key},
+    record::{Chunked, Head, Stored},
+};
+
+/// A store under a batch; reading sees the batch first.
+pub(crate) struct Overlay<'a, R> {
+    store: &'a R,
+    /// What `store` holds.
+    base: Index,
+    /// The entry being applied.
+    index: Index,
+    /// Chunked values that it has made.
+    values: u32,
+    batch: WriteBatch,
+}
+
+impl<'a, R: Reader> Overlay<'a, R> {
+    /// An empty batch on a store that holds the entries up to `base`.
+    pub(crate) fn new(store: &'a R, base: Index) -> Overlay<'a, R> {
+        Overlay { store, base, index: base, values: 0, batch: WriteBatch::new() }
+    }
+
+    /// What follows is done by this entry.
+    pub(crate) fn begin(&mut self, index: Index) {
+        assert!(index > self.index, "entry {index} comes after {}", self.index);
+        self.index = index;
+        self.values = 0;
+    }
+
+    /// The batch.
+    pub(crate) fn finish(self) -> WriteBatch {
+        self.batch
+    }
+
+    /// Writes or (`None`) deletes a record.
+    pub(crate) fn put(&mut self, key: Bytes, record: Option<Bytes>) {
+        self.batch.insert(key, record);
+    }
+
+    /// Sets a user key whose present record is `old`.
+    pub(crate) fn set(&mut self, store_key: Bytes, user_key: &[u8], old: Option<&Head>, value: &Bytes) {
+        self.discard(old);
+        let value = if value.len() <= CHUNK_BYTES {
+            Stored::Inline(value.clone())
+        } else {
+            Stored::Chunked(self.store_chunks(value))
+        };
+        self.put_head(store_key, user_key, value);
+    }
+
+    /// Removes a user key whose record is `old`.
+    pub(crate) fn remove(&mut self, store_key: Bytes, old: &Head) {
+        self.discard(Some(old));
+        self.put(store_key, None);
+    }
+
+    /// Appends to a user key whose present record is `old`: the head and the chunks from the last one on are written, whatever
+    /// the value's length.
+    pub(crate) fn append(
+        &mut self,
+        store_key: Bytes,
+        user_key: &[u8],
+        old: &Head,
+        tail: &Bytes,
+    ) -> Result<(), StoreError> {
+        let value = match &old.value {
+            Stored::Inline(bytes) => {
+                let joined = join(bytes, tail);
+                if joined.len() <= CHUNK_BYTES {
+                    Stored::Inline(joined)
+                } else {
+                    Stored::Chunked(self.store_chunks(&joined))
+                }
+            }
+            Stored::Chunked(chunked) => Stored::Chunked(self.append_chunks(*chunked, tail)?),
+        };
+        self.put_head(store_key, user_key, value);
+        Ok(())
+    }
+
+    /// Stores bytes as chunks under a new id.
+    pub(crate) fn store_chunks(&mut self, bytes: &Bytes) -> Chunked {
+        let id = ValueId::new(self.index, self.values);
+        self.values += 1;
+        self.put_chunks(id, 0, bytes);
+        Chunked { id, len: bytes.len() as u64 }
+    }
+
+    /// Deletes all chunks.
+    pub(crate) fn discard_chunks(&mut self, chunked: &Chunked) {
+        for number in 0..chunked.count() {
+            let key = chunk_key(chunked.id, number);
+            if chunked.id.index() > self.base {
+                // The store has never seen it.
+                self.batch.remove(&key);
+            } else {
+                self.batch.insert(key, None);
+            }
+        }
+    }
+
+    fn discard(&mut self, old: Option<&Head>) {
+        if let Some(Head { value: Stored::Chunked(chunked), .. }) = old {
+            self.discard_chunks(chunked);
+        }
+    }
+
+    fn put_head(&mut self, store_key: Bytes, user_key: &[u8], value: Stored) {
+        let head = Head { revision: self.index, value };
+        self.put(store_key, Some(head.encode(user_key)));
+    }
+
+    fn append_chunks(&mut self, chunked: Chunked, tail: &Bytes) -> Result<Chunked, StoreError> {
+        let full = (chunked.len / CHUNK_BYTES as u64) as u32;
+        let partial = (chunked.len % CHUNK_BYTES as u64) as usize;
+        if partial == 0 {
+            self.put_chunks(chunked.id, full, tail);
+        } else {
+            let taken = tail.len().min(CHUNK_BYTES - partial);
+            let joined = join(&chunked.chunk(self, full)?, &tail[..taken]);
+            self.put(chunk_key(chunked.id, full), Some(joined));
+            self.put_chunks(chunked.id, full + 1, &tail.slice(taken..));
+        }
+        Ok(Chunked { id: chunked.id, len: chunked.len + tail.len() as u64 })
+    }
+
+    fn put_chunks(&mut self, id: ValueId, first: u32, bytes: &Bytes) {
+        for (number, start) in (first..).zip((0..bytes.len()).step_by(CHUNK_BYTES)) {
+            let chunk = bytes.slice(start..bytes.len().min(start + CHUNK_BYTES));
+            self.put(chunk_key(id, number), Some(chunk));
+        }
+    }
+}
+
+impl<R: Reader> Reader for Overlay<'_, R> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.batch.get(key) {
+            Some(record) => Ok(record.clone()),
+            None => self.store.get(key),
+        }
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
+    ) -> Result<(), StoreError> {
+        if !to.is_empty() && from >= to {
+            return Ok(());
+        }
+        let upper = if to.is_empty() { Bound::Unbounded } else { Bound::Excluded(to) };
+        let mut changed = self.batch.range::<[u8], _>((Bound::Included(from), upper)).peekable();
+        let mut go_on = true;
+        self.store.scan(from, to, &mut |key, record| {
+            while let Some((key, changed)) = changed.next_if(|(changed, _)| **changed < key) {
+                if let Some(record) = changed {
+                    go_on = visit(key.clone(), record.clone());
+                    if !go_on {
+                        return false;
+                    }
+                }
+            }
+            go_on = match changed.next_if(|(changed, _)| **changed == key) {
+                Some((_, None)) => true,
+                Some((_, Some(record))) => visit(key, record.clone()),
+                None => visit(key, record),
+            };
+            go_on
+        })?;
+        if go_on {
+            for (key, changed) in changed {
+                if let Some(record) = changed
+                    && !visit(key.clone(), record.clone())
+                {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn join(front: &[u8], back: &[u8]) -> Bytes {
+    let mut joined = Vec::with_capacity(front.len() + back.len());
+    joined.extend_from_slice(front);
+    joined.extend_from_slice(back);
+    joined.into()
+}
