@@ -57,6 +57,19 @@ impl Command {
             _ => false,
         }
     }
+
+    /// Bytes of its keys and values: about what it costs to keep and to pass on.
+    pub fn bytes(&self) -> u64 {
+        let sum = |keys: &[Bytes]| keys.iter().map(|key| key.len() as u64).sum();
+        match self {
+            Command::Get { key } | Command::StrLen { key } | Command::IncrBy { key, .. } => key.len() as u64,
+            Command::Exists { keys } | Command::MGet { keys } | Command::Del { keys } => sum(keys),
+            Command::Set { key, value, .. } | Command::Append { key, value } => (key.len() + value.len()) as u64,
+            Command::MSet { pairs } => pairs.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum(),
+            Command::Batch { commands } => commands.iter().map(Command::bytes).sum(),
+        }
+    }
+
     /// Whether the command may be proposed. What passes also passes on every other member, for they agree on the limits.
     pub fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
         let mut size = Size::default();

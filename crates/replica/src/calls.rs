@@ -78,8 +78,11 @@ impl Calls {
 
     /// Everything that waits is to be proposed again: the leader changed, or a snapshot replaced entries.
     pub(crate) fn propose_again(&mut self) {
-        let again = self.calls.iter_mut().filter(|(_, call)| call.proposed_at.take().is_some());
-        self.unproposed.extend(again.map(|(key, _)| *key));
+        for (key, call) in &mut self.calls {
+            if call.proposed_at.take().is_some() {
+                self.unproposed.push_back(*key);
+            }
+        }
     }
 
     /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pontoon_kv::{
-    CallId, Command, Index, NodeId, Outcome, Proposal, Refusal, SessionKind, Term, WaitKey, proposal::BlockBuilder,
+    CallId, Command, Index, NodeId, Outcome, Proposal, Refusal, SessionKind, Term, WaitKey, Block, BlockBuilder,
 };
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole, eraftpb};
 
@@ -608,7 +608,7 @@ struct Blocks {
 
 impl Blocks {
     fn push(&mut self, proposal: &Proposal) {
-        if self.block.bytes() >= self.bytes_max || self.block.is_full() {
+        if self.block.bytes() >= self.bytes_max || self.block.len() == Block::PROPOSALS_MAX {
             self.seal();
         }
         self.block.push(proposal);
@@ -616,7 +616,7 @@ impl Blocks {
 
     fn seal(&mut self) {
         let block = std::mem::take(&mut self.block);
-        if block.len() > 0 {
+        if !block.is_empty() {
             self.entries.push(eraftpb::Entry { data: block.finish(), ..eraftpb::Entry::default() });
         }
     }
