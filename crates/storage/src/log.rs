@@ -1,0 +1,559 @@
+//! The Raft log: hard states and entries of all groups, in one raft-engine.
+//!
+//! A turn's [`Persist`]s become one atomic batch and, if any of them waits for the disk, one `fdatasync` ([`Log::write`]). What
+//! is trimmed goes file by file ([`Log::purge`]).
+//!
+//! Traps of raft-engine 0.4.2, and what is done about them here:
+//!
+//! - It takes everything after a flipped bit of its newest file for a torn tail and drops it: [`scan`] decides first.
+//! - Reads and purge race: reads share a lock that purge takes alone.
+//! - It panics if a sync fails: that is caught (or ends the process, where panics abort), and nothing is written afterwards.
+//! - A sync without anything to write does nothing: every batch begins with a [`Mark`], so that none is empty.
+//! - Entries that were rewritten and then trimmed can come back at a start: the stored position says where the log begins.
+//!   After a *reset* the positions themselves are no guide any more, so that one goes by the engine's own `Clean`.
+//! - Its cache of the last block read is one per *thread*, not per engine: see [`Log::undisturbed`].
+
+mod options;
+mod record;
+mod scan;
+
+use std::{
+    any::Any,
+    cell::Cell,
+    collections::BTreeMap,
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+pub use options::LogOptions;
+use pontoon_kv::{Entry, GroupId, Index, Term};
+use pontoon_replica::{HardState, Persist};
+use raft_engine::{
+    Command, Config, Engine, LogBatch, ReadableSize, RecoveryMode,
+    internals::{EventListener, FileBlockHandle, LogQueue},
+};
+
+use self::record::{HARD_STATE_KEY, MARK_GROUP, MARK_KEY, Mark, POSITION_KEY, Place, StoredEntry};
+
+/// The log of all groups on this machine. Cheap to clone: one thread writes, others read and purge.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+/// What the log knows of a group at the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestoredLog {
+    /// The last hard state.
+    pub hard_state: HardState,
+    /// The position before the first entry; (0, 0) in a log that was never trimmed.
+    pub trimmed: (Index, Term),
+    /// All entries after it, without a gap.
+    pub entries: Vec<Entry>,
+    /// Bytes of the entries' data.
+    pub bytes: u64,
+}
+
+impl RestoredLog {
+    /// Whether nothing was ever stored for the group.
+    pub fn is_blank(&self) -> bool {
+        *self == RestoredLog::default()
+    }
+
+    /// The last position: that of the last entry, or the one before the first.
+    pub fn last(&self) -> (Index, Term) {
+        self.entries.last().map_or(self.trimmed, |entry| (entry.index, entry.term))
+    }
+}
+
+/// The log cannot be opened. Nothing was changed on disk, unless it failed while cutting a torn tail.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system refuses.
+    #[error("cannot use the log's {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Bytes that were durable once are not what was written.
+    #[error(
+        "the log file {} is damaged at byte {offset}: {reason}. Entries that this server acknowledged may be lost: \
+         restore the data folder from the same disk, or remove it and let the server join under a new id",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the damage begins.
+        offset: u64,
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// A file between others is gone.
+    #[error(
+        "the log file {} is missing. Put it back, or remove the data folder and let the server join under a new id",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer version of the program wrote it.
+    #[error("the log file {} has format version {version}, which is newer than this program: run the newer one", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u64,
+    },
+    /// raft-engine finds fault with files that passed our own check.
+    #[error("the log in {} cannot be opened: {reason}", path.display())]
+    Engine {
+        /// The folder.
+        path: PathBuf,
+        /// What it says.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    }
+}
+
+/// What is stored cannot be read, or contradicts itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the log of group {group} is damaged: {reason}")]
+pub struct ReadError {
+    /// The group.
+    pub group: GroupId,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// The disk is in doubt: the log accepts nothing any more, and the server must stop.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// This write failed. It may or may not be on disk.
+    #[error("writing the log failed: {0}")]
+    Failed(String),
+    /// An earlier one failed; this one was not tried.
+    #[error("the log accepts no writes after an earlier failure: {0}")]
+    Refused(String),
+}
+
+struct Inner {
+    engine: Engine,
+    /// Tells this log from others in [`Log::undisturbed`].
+    id: u64,
+    /// Reads share it, purge takes it alone.
+    gate: RwLock<()>,
+    writer: Mutex<Writer>,
+    written: Arc<Written>,
+    /// Nothing is purged before the files hold more.
+    purge_bytes: u64,
+}
+
+/// The writing side.
+struct Writer {
+    batch: LogBatch,
+    /// What the next batch begins with.
+    mark: Mark,
+    /// What is stored of each group; learnt at the start.
+    groups: BTreeMap<GroupId, Group>,
+    /// Why nothing is written any more.
+    failure: Option<String>,
+}
+
+/// What is stored of a group.
+#[derive(Debug, Clone, Copy, Default)]
+struct Group {
+    hard_state: HardState,
+    trimmed: (Index, Term),
+    last: Index,
+}
+
+/// Learns from the engine where its last batch ended.
+#[derive(Default)]
+struct Written {
+    end: Mutex<Place>,
+}
+
+impl EventListener for Written {
+    fn on_append_log_file(&self, handle: FileBlockHandle) {
+        if handle.id.queue == LogQueue::Append {
+            let end = Place { file: handle.id.seq, offset: handle.offset + handle.len as u64 };
+            *self.end.lock().expect("no panic holds this lock") = end;
+        }
+    }
+}
+
+/// A start reads about as many bytes of entries at once.
+const READ_BYTES: u64 = 16 << 20;
+
+/// A batch larger than this is written before more is added; the engine's limit is 2 GiB.
+const BATCH_BYTES_MAX: usize = 64 << 20;
+
+impl Log {
+    /// Opens the log in `folder`, or creates it. A torn tail (what a crash left of an unfinished write) is cut.
+    pub fn open(folder: &Path, options: LogOptions) -> Result<Log, OpenError> {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        if folder.try_exists().map_err(OpenError::io(folder))? {
+            scan::check_and_cut(folder)?;
+        } else {
+            fs::create_dir(folder).map_err(OpenError::io(folder))?;
+            folder.parent().map_or(Ok(()), crate::disk::sync_folder).map_err(OpenError::io(folder))?;
+        }
+        let failed = |reason: String| OpenError::Engine { path: folder.to_owned(), reason };
+        let written = Arc::new(Written::default());
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            Engine::open_with_listeners(engine_config(folder, options), vec![written.clone() as Arc<dyn EventListener>])
+        }));
+        let engine = match opened {
+            Ok(result) => result.map_err(|error| failed(error.to_string()))?,
+            Err(panic) => return Err(failed(panic_text(panic.as_ref()))),
+        };
+        let writer =
+            Writer { batch: LogBatch::default(), mark: Mark::default(), groups: BTreeMap::new(), failure: None };
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let log = Log { inner: Arc::new(Inner { engine, id, gate: RwLock::new(()), writer: Mutex::new(writer), written, purge_bytes: options.purge_bytes }) };
+        log.learn().map_err(failed)?;
+        Ok(log)
+    }
+
+    /// The groups that the log knows.
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.writer().groups.keys().copied().collect()
+    }
+
+    /// The position before a group's first entry.
+    pub fn trimmed(&self, group: GroupId) -> (Index, Term) {
+        self.writer().groups.get(&group).copied().unwrap_or_default().trimmed
+    }
+
+    /// All that is stored of a group, checked: entries follow one another without a gap, in terms that do not fall, and the
+    /// hard state's commit index is among them. Its memory is bounded by the trimming of the log.
+    pub fn restore(&self, group: GroupId) -> Result<RestoredLog, ReadError> {
+        let stored = self.writer().groups.get(&group).copied().unwrap_or_default();
+        let Group { hard_state, trimmed, last } = stored;
+        let damaged = |reason: String| ReadError { group, reason };
+        let mut entries = Vec::new();
+        let mut next = trimmed.0.next();
+        while next <= last {
+            let more = self.read(group, next, last.next(), READ_BYTES)?;
+            if more.is_empty() {
+                return Err(damaged(format!("entry {next} is missing, although the log goes from {} to {last}", trimmed.0)));
+            }
+            next = Index(next.0 + more.len() as u64);
+            entries.extend(more);
+        }
+        let mut term = trimmed.1;
+        for entry in &entries {
+            if entry.term < term {
+                return Err(damaged(format!("entry {} has term {}, after term {term}", entry.index, entry.term)));
+            }
+            term = entry.term;
+        }
+        if hard_state.commit > last {
+            let commit = hard_state.commit;
+            return Err(damaged(format!("it ends at entry {last}, although entry {commit} was committed: its end is lost")));
+        }
+        let bytes = entries.iter().map(record::entry_bytes).sum();
+        Ok(RestoredLog { hard_state, trimmed, entries, bytes })
+    }
+
+    /// Writes these in order: all of them in one atomic batch (several, should they exceed 64 MiB; each [`Persist`] is atomic in
+    /// any case). Durable on return if any of them has `sync`; else with the next that has.
+    ///
+    /// # Panics
+    ///
+    /// If an entry would leave a gap or lie in the trimmed part, or a trim lies beyond the end: the replica is wrong then.
+    pub fn write(&self, persists: &[(GroupId, Persist)]) -> Result<(), WriteError> {
+        let mut writer = self.writer();
+        if let Some(reason) = &writer.failure {
+            return Err(WriteError::Refused(reason.clone()));
+        }
+        for (group, persist) in persists {
+            writer.add(*group, persist)?;
+            if writer.batch.approximate_size() > BATCH_BYTES_MAX {
+                self.commit(&mut writer, false)?;
+            }
+        }
+        let sync = persists.iter().any(|(_, persist)| persist.sync);
+        if sync || !writer.batch.is_empty() {
+            self.commit(&mut writer, sync)?;
+        }
+        Ok(())
+    }
+
+    /// Entries from `low` to below `high`, about `bytes_max` bytes of them but at least one. Empty if `low` has been trimmed
+    /// (or overwritten) in the meantime.
+    pub fn read(&self, group: GroupId, low: Index, high: Index, bytes_max: u64) -> Result<Vec<Entry>, ReadError> {
+        let _shared = self.inner.gate.read().expect("no panic holds this lock");
+        let engine = &self.inner.engine;
+        let (Some(first), Some(last)) = (engine.first_index(group.0), engine.last_index(group.0)) else {
+            return Ok(Vec::new());
+        };
+        let high = high.min(Index(last).next());
+        if low < Index(first) || low >= high {
+            return Ok(Vec::new());
+        }
+        let damaged = |reason: String| ReadError { group, reason: format!("reading entries {low} to {high}: {reason}") };
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let mut stored = Vec::new();
+        let fetched = self.undisturbed(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                engine.fetch_entries_to::<StoredEntry>(group.0, low.0, high.0, Some(bytes_max), &mut stored)
+            }))
+        });
+        match fetched {
+            Ok(Ok(_count)) => {}
+            Ok(Err(raft_engine::Error::EntryCompacted | raft_engine::Error::EntryNotFound)) => return Ok(Vec::new()),
+            Ok(Err(error)) => return Err(damaged(error.to_string())),
+            Err(panic) => return Err(damaged(panic_text(panic.as_ref()))),
+        }
+        let check = |(stored, expected)| {
+            let entry = record::entry_from_stored(group, stored).filter(|entry| entry.index == Index(expected));
+            entry.ok_or_else(|| damaged(format!("in place of entry {expected} there is another")))
+        };
+        stored.into_iter().zip(low.0..).map(check).collect()
+    }
+
+    /// Purges files that are no longer needed, if there are enough of them. To be called after trims, best on a thread of its
+    /// own: reads wait meanwhile, writes hardly do.
+    pub fn purge(&self) -> Result<(), WriteError> {
+        let _alone = self.inner.gate.write().expect("no panic holds this lock");
+        if let Some(reason) = &self.writer().failure {
+            return Err(WriteError::Refused(reason.clone()));
+        }
+        if self.disk_bytes() <= self.inner.purge_bytes {
+            return Ok(());
+        }
+        self.mark_first_files(0, 0)?;
+        let purged = self.undisturbed(|| catch_unwind(AssertUnwindSafe(|| self.inner.engine.purge_expired_files())));
+        match purged {
+            Ok(Ok(_groups_that_hold_old_files)) => {}
+            Ok(Err(error)) => return Err(self.writer().fail(error.to_string())),
+            Err(panic) => return Err(self.writer().fail(panic_text(panic.as_ref()))),
+        }
+        let first = |queue| self.inner.engine.file_span(queue).0;
+        self.mark_first_files(first(LogQueue::Append), first(LogQueue::Rewrite))
+    }
+
+    /// Says durably from which files on the log is needed.
+    fn mark_first_files(&self, first_append: u64, first_rewrite: u64) -> Result<(), WriteError> {
+        let mut writer = self.writer();
+        if let Some(reason) = &writer.failure {
+            return Err(WriteError::Refused(reason.clone()));
+        }
+        writer.mark = Mark { first_append, first_rewrite, ..writer.mark };
+        self.commit(&mut writer, true)
+    }
+
+    /// Bytes of the log's files, those kept for recycling aside.
+    pub fn disk_bytes(&self) -> u64 {
+        self.inner.engine.get_used_size() as u64
+    }
+
+    /// Reads the groups' records, and repairs what the engine may bring back at a start: entries that were trimmed.
+    fn learn(&self) -> Result<(), String> {
+        let engine = &self.inner.engine;
+        let mut writer = self.writer();
+        let first = |queue| engine.file_span(queue).0;
+        writer.mark = Mark { first_append: first(LogQueue::Append), first_rewrite: first(LogQueue::Rewrite), ..writer.mark };
+        writer.begin();
+        for number in engine.raft_groups().into_iter().filter(|number| *number != MARK_GROUP.0) {
+            let group = GroupId(number);
+            let damaged = |what: &str| format!("the {what} of group {group} is damaged");
+            let hard_state = engine.get(number, HARD_STATE_KEY).map(|bytes| {
+                record::hard_state_from_bytes(group, &bytes).ok_or_else(|| damaged("hard state"))
+            });
+            let trimmed = engine.get(number, POSITION_KEY).map(|bytes| {
+                record::position_from_bytes(group, &bytes).ok_or_else(|| damaged("position record"))
+            });
+            let (hard_state, trimmed) = (hard_state.transpose()?.unwrap_or_default(), trimmed.transpose()?.unwrap_or_default());
+            let first = engine.first_index(number);
+            if first.is_some_and(|first| first <= trimmed.0.0) {
+                writer.batch.add_command(number, Command::Compact { index: trimmed.0.0 + 1 });
+            }
+            let last = engine.last_index(number).map_or(trimmed.0, |last| Index(last).max(trimmed.0));
+            let starts_late = first.is_some_and(|first| first > trimmed.0.0 + 1);
+            if starts_late {
+                return Err(damaged(&format!("beginning of the log (entry {})", trimmed.0.next())));
+            }
+            writer.groups.insert(group, Group { hard_state, trimmed, last });
+        }
+        self.commit(&mut writer, true).map_err(|error| error.to_string())
+    }
+
+    /// Hands the batch to the engine. An empty one becomes a mark, for the sake of the sync.
+    fn commit(&self, writer: &mut Writer, sync: bool) -> Result<(), WriteError> {
+        writer.begin();
+        let written = catch_unwind(AssertUnwindSafe(|| self.inner.engine.write(&mut writer.batch, sync)));
+        let failure = match written {
+            Ok(Ok(_bytes)) => {
+                if sync {
+                    writer.mark.durable = self.inner.written.end();
+                }
+                return Ok(());
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => panic_text(panic.as_ref()),
+        };
+        Err(writer.fail(failure))
+    }
+
+    /// Runs what reads through the engine's cache of the last block, which belongs to the thread and knows blocks by file
+    /// number and offset alone: on a thread that has read another log it could yield *that* log's block. (A server has one log;
+    /// tests and tools have several.)
+    fn undisturbed<R: Send>(&self, read: impl FnOnce() -> R + Send) -> R {
+        thread_local! {
+            static LAST_READ: Cell<u64> = const { Cell::new(0) };
+        }
+        let last = LAST_READ.get();
+        if last == 0 || last == self.inner.id {
+            LAST_READ.set(self.inner.id);
+            return read();
+        }
+        thread::scope(|scope| scope.spawn(read).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.inner.writer.lock().expect("no panic holds this lock")
+    }
+}
+
+impl Writer {
+    /// Opens a batch with the mark, unless it is open.
+    fn begin(&mut self) {
+        if self.batch.is_empty() {
+            let put = self.batch.put(MARK_GROUP.0, MARK_KEY.to_vec(), self.mark.to_bytes());
+            put.expect("the key is not one of the engine's own");
+        }
+    }
+
+    fn add(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
+        assert_ne!(group, MARK_GROUP, "group {group} is not a Raft group");
+        let nothing =
+            persist.reset_to.is_none() && persist.hard_state.is_none() && persist.entries.is_empty() && persist.trim_to.is_none();
+        if nothing {
+            return Ok(());
+        }
+        self.begin();
+        let mut stored = self.groups.get(&group).copied().unwrap_or_default();
+        if let Some(position) = persist.reset_to {
+            self.batch.add_command(group.0, Command::Clean);
+            stored.trimmed = position;
+            stored.last = position.0;
+            self.put(group, POSITION_KEY, record::position_to_bytes(group, position));
+        }
+        if let Some(hard_state) = persist.hard_state {
+            stored.hard_state = hard_state;
+        }
+        if persist.hard_state.is_some() || persist.reset_to.is_some() {
+            self.put(group, HARD_STATE_KEY, record::hard_state_to_bytes(group, &stored.hard_state));
+        }
+        if let Some(last) = persist.entries.last() {
+            stored.check_entries(group, &persist.entries);
+            let added = self.batch.add_entries::<StoredEntry>(group.0, &record::entries_to_stored(group, &persist.entries));
+            if let Err(error) = added {
+                return Err(self.fail(error.to_string()));
+            }
+            stored.last = last.index;
+        }
+        if let Some(position) = persist.trim_to.filter(|position| position.0 > stored.trimmed.0) {
+            assert!(position.0 <= stored.last, "group {group}: trimming to {} beyond the end {}", position.0, stored.last);
+            self.batch.add_command(group.0, Command::Compact { index: position.0.0 + 1 });
+            stored.trimmed = position;
+            self.put(group, POSITION_KEY, record::position_to_bytes(group, position));
+        }
+        self.groups.insert(group, stored);
+        Ok(())
+    }
+
+    /// Nothing is written from now on.
+    fn fail(&mut self, reason: String) -> WriteError {
+        self.failure = Some(reason.clone());
+        WriteError::Failed(reason)
+    }
+
+    fn put(&mut self, group: GroupId, key: &[u8], value: Vec<u8>) {
+        self.batch.put(group.0, key.to_vec(), value).expect("the key is not one of the engine's own");
+    }
+}
+
+impl Group {
+    /// The engine would panic on a gap only after having written it.
+    fn check_entries(&self, group: GroupId, entries: &[Entry]) {
+        let first = entries[0].index;
+        let (trimmed, last) = (self.trimmed.0, self.last);
+        assert!(first > trimmed, "group {group}: entry {first} lies in the trimmed part, up to {trimmed}");
+        assert!(first.0 <= last.0 + 1, "group {group}: entry {first} leaves a gap after {last}");
+        let consecutive = entries.iter().zip(first.0..).all(|(entry, index)| entry.index.0 == index);
+        assert!(consecutive, "group {group}: the entries from {first} on do not follow one another");
+    }
+}
+
+impl Written {
+    fn end(&self) -> Place {
+        *self.end.lock().expect("no panic holds this lock")
+    }
+}
+
+impl Drop for Inner {
+    /// Leaves a mark that covers all that was written; the engine syncs when it closes.
+    fn drop(&mut self) {
+        let Ok(writer) = self.writer.get_mut() else { return };
+        if writer.failure.is_some() {
+            return;
+        }
+        writer.mark.durable = self.written.end();
+        writer.begin();
+        let written = catch_unwind(AssertUnwindSafe(|| self.engine.write(&mut writer.batch, true)));
+        if !matches!(written, Ok(Ok(_))) {
+            tracing::warn!("the log could not be closed cleanly; the next start will check it");
+        }
+    }
+}
+
+fn engine_config(folder: &Path, options: LogOptions) -> Config {
+    Config {
+        dir: folder.to_string_lossy().into_owned(),
+        recovery_mode: RecoveryMode::AbsoluteConsistency,
+        // Replaying files in parallel merges partial states by rules of their own; a log bounded by trims needs no such speed.
+        recovery_threads: 1,
+        batch_compression_threshold: ReadableSize(0),
+        target_file_size: ReadableSize(options.file_bytes),
+        purge_threshold: ReadableSize(options.purge_bytes.max(options.file_bytes)),
+        enable_log_recycle: true,
+        // A new server would write zeros for nothing; files are recycled once there have been purges.
+        prefill_for_recycle: false,
+        ..Config::default()
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("the log engine panicked").to_string()
+}
+
+/// The position after.
+trait Next {
+    fn next(self) -> Self;
+}
+
+impl Next for Index {
+    fn next(self) -> Index {
+        Index(self.0 + 1)
+    }
+}

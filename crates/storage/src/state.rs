@@ -1,0 +1,349 @@
+//! A group's state on disk: a log-structured merge tree whose write-ahead log is the Raft log.
+//!
+//! Writing never waits for a disk: a batch goes to the tree's memtable. Memtables are flushed in the background, whole batches at
+//! a time and in order, so after a crash the store holds exactly the batches up to some index ([`StateStore::applied`] after
+//! opening), and the Raft log replays the rest. The log may be trimmed up to [`StateStore::durable`], which [`Notice::Durable`]
+//! announces.
+//!
+//! ```text
+//! state/<group>/LOCK           locked while the store is open; empty
+//! state/<group>/CURRENT        which generation is the state
+//! state/<group>/gen-<n>/       a generation: a whole tree
+//! ```
+//!
+//! A snapshot becomes a new generation ([`StateStore::stage`]) and replaces the current one atomically ([`StateStore::install`]).
+//! After an I/O error the store accepts no batches any more; what the tree has not flushed stays in the log.
+
+mod current;
+mod generation;
+mod stage;
+mod workers;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+use bytes::Bytes;
+use lsm_tree::{Cache, DescriptorTable, SeqNo};
+use pontoon_kv::{GroupId, Index, Reader, Store, StoreError, WriteBatch};
+
+use self::{current::Current, generation::Generation, workers::Workers};
+pub use self::stage::{Stage, StageError, Staged};
+use crate::disk;
+
+/// Settings of a [`StateStore`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateOptions {
+    /// A memtable is flushed at this size, in bytes. Up to five of them are in memory when the disk is behind.
+    pub memtable_bytes: u64,
+    /// The cache of blocks, in bytes.
+    pub cache_bytes: u64,
+    /// Table files that are kept open.
+    pub open_files_max: usize,
+}
+
+impl Default for StateOptions {
+    fn default() -> StateOptions {
+        StateOptions { memtable_bytes: 16 << 20, cache_bytes: 32 << 20, open_files_max: 256 }
+    }
+}
+
+/// What happened in the background.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// The state up to this index needs no log any more.
+    Durable(Index),
+    /// The disk is in doubt: the store accepts nothing any more, and the server must stop.
+    Failed(StoreError),
+}
+
+/// Called by the store's threads; it must be quick.
+pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
+
+/// The state cannot be opened. Nothing was changed on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is open elsewhere.
+    #[error("the state in {} is in use by another process: stop that server", .0.display())]
+    Locked(PathBuf),
+    /// The operating system refuses.
+    #[error("cannot use the state's {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is stored is not what was written.
+    #[error(
+        "the state's {} is damaged: {reason}. Restore the data folder from the same disk, or remove it and let the server join \
+         under a new id",
+        path.display()
+    )]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A newer version of the program wrote it.
+    #[error("the state's {} has format version {version}, which is newer than this program: run the newer one", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+}
+
+impl OpenError {
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+        let path = path.to_owned();
+        move |source| OpenError::Io { path, source }
+    }
+}
+
+/// A group's state. See [`Store`] for what it promises.
+pub struct StateStore {
+    folder: PathBuf,
+    group: GroupId,
+    resources: Resources,
+    notify: Notify,
+    generation: Arc<Generation>,
+    /// The same, for those who cannot ask the writer.
+    shared: Arc<RwLock<Arc<Generation>>>,
+    next_generation: u64,
+    /// Of the current generation, last; of replaced ones until they have ended.
+    workers: Vec<Workers>,
+    /// Holds the lock.
+    _lock: File,
+}
+
+/// What generations share.
+#[derive(Clone)]
+struct Resources {
+    memtable_bytes: u64,
+    cache: Arc<Cache>,
+    files: Arc<DescriptorTable>,
+}
+
+impl StateStore {
+    /// Opens the state in this folder, or creates it, empty. Snapshots that were not installed are removed.
+    pub fn open(folder: &Path, group: GroupId, options: StateOptions, notify: Notify) -> Result<StateStore, OpenError> {
+        create_folder(folder)?;
+        let lock = lock_folder(folder)?;
+        let resources = Resources {
+            memtable_bytes: options.memtable_bytes,
+            cache: Arc::new(Cache::with_capacity_bytes(options.cache_bytes)),
+            files: Arc::new(DescriptorTable::new(options.open_files_max)),
+        };
+        let current = match Current::read(folder, group)? {
+            Some(current) => current,
+            None => create_first(folder, group, &resources)?,
+        };
+        let path = current::generation_path(folder, current.generation);
+        let generation = Generation::open(path.clone(), group, &resources, notify.clone())?;
+        if generation.applied() < current.base {
+            let reason = format!("it ends at entry {}, before the snapshot of entry {}", generation.applied(), current.base);
+            return Err(OpenError::Damaged { path, reason });
+        }
+        remove_others(folder, current.generation)?;
+        let generation = Arc::new(generation);
+        let workers = vec![Workers::start(&generation).map_err(OpenError::io(folder))?];
+        Ok(StateStore {
+            folder: folder.to_owned(),
+            group,
+            resources,
+            notify,
+            shared: Arc::new(RwLock::new(generation.clone())),
+            generation,
+            next_generation: current.generation + 1,
+            workers,
+            _lock: lock,
+        })
+    }
+
+    /// The last batch. After opening: the last one that was durable.
+    pub fn applied(&self) -> Index {
+        self.generation.applied()
+    }
+
+    /// The last batch that is durable with all before it.
+    pub fn durable(&self) -> Index {
+        self.generation.durable()
+    }
+
+    /// Bytes of the tables on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.generation.disk_bytes()
+    }
+
+    /// A handle to have the state made durable.
+    pub fn flusher(&self) -> Flusher {
+        Flusher { shared: self.shared.clone() }
+    }
+
+    /// Begins to receive a snapshot of the state at `index`, beside the current state. One at a time.
+    pub fn stage(&mut self, index: Index) -> Result<Stage, StageError> {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        Stage::start(&self.folder, generation, self.group, index, &self.resources)
+    }
+
+    /// Makes a snapshot the state, atomically and durably. Open views stay on the state that it replaces. To be done before the
+    /// log is reset to the snapshot's position. After an error the store accepts nothing any more.
+    ///
+    /// # Panics
+    ///
+    /// If the snapshot is older than the state.
+    pub fn install(&mut self, mut staged: Staged) -> Result<(), StoreError> {
+        let applied = self.applied();
+        assert!(staged.index >= applied, "a snapshot of entry {} does not replace the state of {applied}", staged.index);
+        if let Some(failure) = self.generation.failure() {
+            return Err(failure);
+        }
+        // From here on a failure leaves open which generation is the state: the folder stays, the next start decides.
+        staged.installed = true;
+        let next = self.switch_to(&staged).inspect_err(|error| self.generation.fail(error.0.clone()))?;
+        let replaced = std::mem::replace(&mut self.generation, next);
+        *self.shared.write().expect("no panic holds this lock") = self.generation.clone();
+        replaced.retire();
+        Ok(())
+    }
+
+    fn switch_to(&mut self, staged: &Staged) -> Result<Arc<Generation>, StoreError> {
+        let failed = |what: &dyn std::fmt::Display| StoreError(format!("installing the snapshot of entry {}: {what}", staged.index));
+        let path = current::generation_path(&self.folder, staged.generation);
+        let next = Generation::open(path, self.group, &self.resources, self.notify.clone()).map_err(|error| failed(&error))?;
+        assert_eq!(next.applied(), staged.index, "the snapshot of group {} is of another entry", self.group);
+        let current = Current { generation: staged.generation, base: staged.index };
+        current.write(&self.folder, self.group).map_err(|error| failed(&error))?;
+        let next = Arc::new(next);
+        for workers in &self.workers {
+            workers.stop();
+        }
+        self.workers.push(Workers::start(&next).map_err(|error| failed(&error))?);
+        Ok(next)
+    }
+}
+
+impl Store for StateStore {
+    type View = View;
+
+    fn write(&mut self, index: Index, batch: WriteBatch) -> Result<(), StoreError> {
+        self.generation.write(index, batch)
+    }
+
+    fn view(&self) -> View {
+        let seqno = self.generation.register_view();
+        View { generation: self.generation.clone(), seqno }
+    }
+}
+
+impl Reader for StateStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.generation.get(key, self.generation.latest())
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
+        self.generation.scan(from, to, self.generation.latest(), visit)
+    }
+}
+
+/// The state as it was when the view was made. It pins memory and files: not to be kept for long.
+pub struct View {
+    generation: Arc<Generation>,
+    seqno: SeqNo,
+}
+
+impl Reader for View {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.generation.get(key, self.seqno)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
+        self.generation.scan(from, to, self.seqno, visit)
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.generation.release_view(self.seqno);
+    }
+}
+
+/// Has the state made durable. Cheap to clone; for any thread.
+#[derive(Clone)]
+pub struct Flusher {
+    shared: Arc<RwLock<Arc<Generation>>>,
+}
+
+impl Flusher {
+    /// Has everything that is applied by now made durable in the background. A [`Notice::Durable`] follows in any case.
+    pub fn request_flush(&self) {
+        self.generation().request_flush();
+    }
+
+    /// The last batch that is durable with all before it.
+    pub fn durable(&self) -> Index {
+        self.generation().durable()
+    }
+
+    fn generation(&self) -> Arc<Generation> {
+        self.shared.read().expect("no panic holds this lock").clone()
+    }
+}
+
+fn create_folder(folder: &Path) -> Result<(), OpenError> {
+    if !folder.try_exists().map_err(OpenError::io(folder))? {
+        fs::create_dir_all(folder).map_err(OpenError::io(folder))?;
+        for parent in folder.ancestors().skip(1).take(2).filter(|parent| !parent.as_os_str().is_empty()) {
+            disk::sync_folder(parent).map_err(OpenError::io(parent))?;
+        }
+    }
+    Ok(())
+}
+
+fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+    let path = folder.join("LOCK");
+    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(OpenError::io(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(OpenError::io(&path)(error)),
+    }
+}
+
+/// Creates the first, empty generation. One with tables shows that `CURRENT` is lost.
+fn create_first(folder: &Path, group: GroupId, resources: &Resources) -> Result<Current, OpenError> {
+    for generation in current::generations(folder).map_err(OpenError::io(folder))? {
+        let path = current::generation_path(folder, generation);
+        let tables = path.join("tables");
+        if tables.is_dir() && fs::read_dir(&tables).map_err(OpenError::io(&tables))?.next().is_some() {
+            let reason = "it is missing, although there are tables".to_owned();
+            return Err(OpenError::Damaged { path: folder.join("CURRENT"), reason });
+        }
+        fs::remove_dir_all(&path).map_err(OpenError::io(&path))?;
+    }
+    let current = Current { generation: 1, base: Index(0) };
+    let path = current::generation_path(folder, current.generation);
+    let tree = generation::open_tree(&path, &lsm_tree::SequenceNumberCounter::default(), resources);
+    drop(tree.map_err(|reason| OpenError::Damaged { path, reason })?);
+    disk::sync_folder(folder).map_err(OpenError::io(folder))?;
+    current.write(folder, group).map_err(OpenError::io(folder))?;
+    Ok(current)
+}
+
+/// Removes snapshots that were not installed, and what an installed one had replaced.
+fn remove_others(folder: &Path, current: u64) -> Result<(), OpenError> {
+    for generation in current::generations(folder).map_err(OpenError::io(folder))? {
+        if generation != current {
+            let path = current::generation_path(folder, generation);
+            fs::remove_dir_all(&path).map_err(OpenError::io(&path))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,450 @@
+//! The state store: whole batches, frozen views, background flushes, snapshots that replace it, damage that is refused.
+
+mod common;
+
+use std::{fs, path::Path, thread};
+
+use bytes::Bytes;
+use common::{Model, Random, apply, await_durable, contents, copy, deaf, files, flip, notices, random_batch};
+use pontoon_kv::{GroupId, Index, Reader, Store, WriteBatch};
+use pontoon_storage::{
+    StateOptions, StateStore,
+    state::{Notice, OpenError},
+};
+
+const GROUP: GroupId = GroupId(1);
+
+fn small() -> StateOptions {
+    StateOptions { memtable_bytes: 32 << 10, cache_bytes: 1 << 20, open_files_max: 16 }
+}
+
+fn open(folder: &Path) -> StateStore {
+    StateStore::open(folder, GROUP, small(), deaf()).expect("the state opens")
+}
+
+fn put(key: &str, value: &str) -> WriteBatch {
+    WriteBatch::from([(Bytes::from(format!("\x01{key}")), Some(Bytes::from(value.to_owned())))])
+}
+
+fn pairs(model: &Model) -> Vec<(Bytes, Bytes)> {
+    model.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+#[test]
+fn a_new_state_is_empty() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder.path().join("state").join("1"));
+    assert_eq!((store.applied(), store.durable()), (Index(0), Index(0)));
+    assert_eq!(contents(&store), Model::new());
+    assert_eq!(store.get(b"\x01missing").expect("readable"), None);
+}
+
+#[test]
+fn it_reopens_at_a_batch_that_it_had_with_exactly_the_state_of_then() {
+    let seed = Random::seed();
+    let mut random = Random::new(seed);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    let mut history = vec![(Index(0), Model::new())];
+    let (mut restarts, mut lost) = (0, 0);
+    for step in 0..1500 {
+        let (index, mut model) = history.last().expect("the beginning stays").clone();
+        let index = Index(index.0 + 1 + random.below(3));
+        let batch = random_batch(&mut random, 3000);
+        apply(&mut model, &batch);
+        store.write(index, batch).expect("the store accepts it");
+        assert_eq!(contents(&store), model, "seed {seed}, step {step}");
+        history.push((index, model));
+        if random.below(20) == 0 {
+            store.flusher().request_flush();
+        }
+        if random.below(40) == 0 {
+            drop(store);
+            store = open(folder.path());
+            let applied = store.applied();
+            let position = history.iter().position(|(index, _)| *index == applied);
+            let position = position.unwrap_or_else(|| panic!("seed {seed}, step {step}: no batch ends at {applied}"));
+            (restarts, lost) = (restarts + 1, lost + history.len() - position - 1);
+            history.truncate(position + 1);
+            assert_eq!(contents(&store), history[position].1, "seed {seed}, step {step}: reopened at {applied}");
+        }
+    }
+    assert!(restarts > 5 && lost > 0, "seed {seed}: {restarts} restarts lost {lost} batches in all, too little to prove anything");
+}
+
+#[test]
+fn a_view_stays_as_it_was_through_flushes_and_compactions() {
+    let seed = Random::seed();
+    let mut random = Random::new(seed);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    let (mut model, mut views) = (Model::new(), Vec::new());
+    for step in 1..=1500 {
+        let batch = random_batch(&mut random, 2000);
+        apply(&mut model, &batch);
+        store.write(Index(step), batch).expect("the store accepts it");
+        if random.below(50) == 0 {
+            views.push((step, store.view(), model.clone()));
+        }
+        if views.len() > 8 || random.below(100) == 0 && !views.is_empty() {
+            let (born, view, frozen) = views.swap_remove(random.below(views.len() as u64) as usize);
+            assert_eq!(contents(&view), frozen, "seed {seed}: the view of {born}, at {step}");
+            for (key, value) in frozen.iter().take(5) {
+                assert_eq!(view.get(key).expect("readable").as_ref(), Some(value), "seed {seed}: the view of {born}");
+            }
+        }
+    }
+    assert_eq!(contents(&store), model, "seed {seed}");
+}
+
+#[test]
+fn a_view_can_be_read_by_another_thread_while_the_writer_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    let mut random = Random::new(7);
+    let mut model = Model::new();
+    for index in 1..=200 {
+        let batch = random_batch(&mut random, 2000);
+        apply(&mut model, &batch);
+        store.write(Index(index), batch).expect("the store accepts it");
+    }
+    let view = store.view();
+    let reader = thread::spawn(move || (0..50).for_each(|_| assert_eq!(contents(&view), model)));
+    let mut index = 200;
+    while !reader.is_finished() {
+        index += 1;
+        store.write(Index(index), random_batch(&mut random, 2000)).expect("the store accepts it");
+    }
+    reader.join().expect("the view stayed as it was");
+}
+
+#[test]
+fn a_scan_visits_the_keys_of_its_range_in_order_until_it_is_told_to_stop() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    for (index, key) in ["d", "b", "a", "c"].iter().enumerate() {
+        store.write(Index(index as u64 + 1), put(key, "value")).expect("the store accepts it");
+    }
+    let visited = |from: &[u8], to: &[u8], count: usize| {
+        let mut keys = Vec::new();
+        let scanned = store.scan(from, to, &mut |key, _| {
+            keys.push(String::from_utf8(key[1..].to_vec()).expect("text"));
+            keys.len() < count
+        });
+        scanned.expect("readable");
+        keys.concat()
+    };
+    assert_eq!(visited(b"", b"", 9), "abcd");
+    assert_eq!(visited(b"\x01b", b"\x01d", 9), "bc");
+    assert_eq!(visited(b"\x01b", b"", 2), "bc");
+    assert_eq!(visited(b"\x01c", b"\x01a", 9), "");
+}
+
+#[test]
+fn a_requested_flush_makes_all_that_is_applied_durable_and_says_so_every_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (notify, heard) = notices();
+    let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
+    let flusher = store.flusher();
+    for index in [3, 4, 9] {
+        store.write(Index(index), put("key", "value")).expect("the store accepts it");
+    }
+    assert_eq!(store.durable(), Index(0));
+    flusher.request_flush();
+    await_durable(&heard, Index(9));
+    assert_eq!((store.durable(), flusher.durable()), (Index(9), Index(9)));
+    flusher.request_flush();
+    await_durable(&heard, Index(9));
+    drop(store);
+    assert_eq!(open(folder.path()).applied(), Index(9));
+}
+
+#[test]
+fn ordinary_flushes_are_announced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (notify, heard) = notices();
+    let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
+    let mut random = Random::new(1);
+    for index in 1..=100 {
+        store.write(Index(index), random_batch(&mut random, 3000)).expect("the store accepts it");
+    }
+    await_durable(&heard, Index(1));
+    assert!(store.durable() <= Index(100));
+}
+
+#[test]
+fn the_longest_keys_and_large_values_are_held() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (notify, heard) = notices();
+    let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
+    let mut random = Random::new(3);
+    let mut model = Model::new();
+    for (index, last) in (1..=5).zip(b"abcde") {
+        let mut key = vec![b'k'; usize::from(u16::MAX)];
+        *key.last_mut().expect("it is long") = *last;
+        let batch = WriteBatch::from([(Bytes::from(key), Some(random.bytes(1 << 20)))]);
+        apply(&mut model, &batch);
+        store.write(Index(index), batch).expect("the store accepts it");
+    }
+    assert_eq!(contents(&store), model);
+    store.flusher().request_flush();
+    await_durable(&heard, Index(5));
+    drop(store);
+    let store = open(folder.path());
+    assert_eq!(contents(&store), model);
+    assert_eq!(store.get(&[b'k'; 70_000]).expect("a key that cannot be is not there"), None);
+}
+
+#[test]
+#[should_panic = "comes after batch"]
+fn a_batch_that_is_not_after_the_last_is_a_mistake() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    store.write(Index(5), put("key", "value")).expect("the store accepts it");
+    let _ = store.write(Index(5), put("key", "value"));
+}
+
+#[test]
+fn a_writer_that_outruns_the_disk_is_held_back_in_bounded_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = StateOptions { memtable_bytes: 1 << 10, ..small() };
+    let mut store = StateStore::open(folder.path(), GROUP, options, deaf()).expect("the state opens");
+    let mut random = Random::new(5);
+    let mut model = Model::new();
+    for index in 1..=400 {
+        let batch = random_batch(&mut random, 2000);
+        apply(&mut model, &batch);
+        store.write(Index(index), batch).expect("the store accepts it");
+        assert!(index - store.durable().0 <= 24, "{index} batches are applied and {} durable", store.durable());
+    }
+    assert_eq!(contents(&store), model);
+}
+
+#[test]
+fn overwritten_values_do_not_stay_on_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (notify, heard) = notices();
+    let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
+    let mut random = Random::new(9);
+    for index in 1..=3000 {
+        let key = Bytes::from(format!("\x01{}", index % 10));
+        store.write(Index(index), WriteBatch::from([(key, Some(random.bytes(2000)))])).expect("the store accepts it");
+    }
+    store.flusher().request_flush();
+    await_durable(&heard, Index(3000));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while table_bytes(folder.path()) > 600_000 {
+        assert!(std::time::Instant::now() < deadline, "20 kB of data take {} bytes", table_bytes(folder.path()));
+        thread::yield_now();
+    }
+}
+
+fn table_bytes(folder: &Path) -> u64 {
+    let tables = folder.join("gen-1").join("tables");
+    let sizes = fs::read_dir(tables).expect("the tables").filter_map(|file| Some(file.ok()?.metadata().ok()?.len()));
+    sizes.sum()
+}
+
+#[test]
+fn an_installed_snapshot_is_the_state_and_open_views_stay_on_the_old_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut random = Random::new(11);
+    let mut store = open(folder.path());
+    let (mut old, mut new) = (Model::new(), Model::new());
+    for index in 1..=300 {
+        let batch = random_batch(&mut random, 2000);
+        apply(&mut old, &batch);
+        store.write(Index(index), batch).expect("the store accepts it");
+        apply(&mut new, &random_batch(&mut random, 2000));
+    }
+    let view = store.view();
+    let mut stage = store.stage(Index(1000)).expect("a stage");
+    for block in pairs(&new).chunks(7) {
+        stage.push(block.to_vec()).expect("the stage accepts it");
+    }
+    let staged = stage.finish().expect("the snapshot is durable");
+    assert_eq!(contents(&store), old, "nothing changes before the install");
+    store.install(staged).expect("the snapshot is installed");
+    assert_eq!((store.applied(), store.durable()), (Index(1000), Index(1000)));
+    assert_eq!(contents(&store), new);
+    assert_eq!(contents(&view), old);
+    drop(view);
+
+    let mut random = Random::new(12);
+    for index in 1001..=1300 {
+        let batch = random_batch(&mut random, 2000);
+        apply(&mut new, &batch);
+        store.write(Index(index), batch).expect("the store accepts it");
+    }
+    assert_eq!(contents(&store), new);
+    let flusher = store.flusher();
+    flusher.request_flush();
+    drop(store);
+    assert!(!folder.path().join("gen-1").exists(), "the replaced state is removed");
+    assert!(open(folder.path()).applied() >= Index(1000));
+}
+
+#[test]
+fn an_installed_snapshot_survives_a_restart_with_an_empty_memtable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let new = Model::from([(Bytes::from_static(b"\x01key"), Bytes::from_static(b"value"))]);
+    {
+        let mut store = open(folder.path());
+        let mut stage = store.stage(Index(77)).expect("a stage");
+        stage.push(pairs(&new)).expect("the stage accepts it");
+        let staged = stage.finish().expect("durable");
+        store.install(staged).expect("installed");
+    }
+    let store = open(folder.path());
+    assert_eq!((store.applied(), contents(&store)), (Index(77), new));
+}
+
+#[test]
+fn an_empty_snapshot_can_be_installed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    {
+        let mut store = open(folder.path());
+        store.write(Index(1), put("key", "value")).expect("the store accepts it");
+        let staged = store.stage(Index(5)).expect("a stage").finish().expect("durable");
+        store.install(staged).expect("installed");
+    }
+    let store = open(folder.path());
+    assert_eq!((store.applied(), contents(&store)), (Index(5), Model::new()));
+}
+
+#[test]
+fn a_snapshot_that_is_not_installed_leaves_no_trace() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    let mut stage = store.stage(Index(10)).expect("a stage");
+    stage.push(vec![(Bytes::from_static(b"\x01key"), Bytes::from_static(b"value"))]).expect("the stage accepts it");
+    drop(stage);
+    assert!(!folder.path().join("gen-2").exists(), "a transfer that broke off");
+    let staged = store.stage(Index(10)).expect("a stage").finish().expect("durable");
+    assert!(folder.path().join("gen-3").exists());
+    let crashed = copy(folder.path());
+    drop(staged);
+    assert!(!folder.path().join("gen-3").exists(), "a snapshot that was not wanted");
+    let store = open(crashed.path());
+    assert_eq!(store.applied(), Index(0));
+    assert!(!crashed.path().join("gen-3").exists(), "a crash before the install");
+}
+
+#[test]
+fn a_snapshot_whose_keys_are_not_in_order_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    for keys in [[&b"\x01b"[..], b"\x01a"], [b"\x01a", b"\x01a"], [b"", b"\x01a"], [b"\x01a", b"\xff"]] {
+        let mut stage = store.stage(Index(10)).expect("a stage");
+        let block = keys.map(|key| (Bytes::copy_from_slice(key), Bytes::new())).to_vec();
+        let error = stage.push(block).and_then(|()| stage.finish().map(drop)).expect_err("out of order");
+        assert!(error.to_string().contains("not in order"), "{error}");
+    }
+    assert_eq!(store.applied(), Index(0));
+}
+
+/// A folder with tables, closed.
+fn filled() -> (tempfile::TempDir, Model) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (notify, heard) = notices();
+    let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
+    let (mut random, mut model) = (Random::new(21), Model::new());
+    for index in 1..=150 {
+        let batch = random_batch(&mut random, 1000);
+        apply(&mut model, &batch);
+        store.write(Index(index), batch).expect("the store accepts it");
+    }
+    store.flusher().request_flush();
+    await_durable(&heard, Index(150));
+    drop(store);
+    // Until compactions have nothing left to do and only files remain that are needed.
+    let mut before = files(folder.path());
+    loop {
+        drop(open(folder.path()));
+        let after = files(folder.path());
+        if after == before {
+            return (folder, model);
+        }
+        before = after;
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_refused_or_noticed_on_reading_and_never_served() {
+    let (folder, model) = filled();
+    let mut refused = 0;
+    for (path, bytes) in files(folder.path()) {
+        let name = path.strip_prefix(folder.path()).expect("below").to_owned();
+        if name.ends_with("LOCK") {
+            continue;
+        }
+        let step = (bytes.len() / 40).max(1);
+        for offset in (0..bytes.len()).step_by(step) {
+            let damaged = copy(folder.path());
+            flip(&damaged.path().join(&name), offset);
+            let Ok(store) = StateStore::open(damaged.path(), GROUP, small(), deaf()) else {
+                refused += 1;
+                continue;
+            };
+            let mut served = Model::new();
+            let scanned = store.scan(&[], &[], &mut |key, value| {
+                served.insert(key, value);
+                true
+            });
+            assert!(scanned.is_err() || served == model, "{name:?}, byte {offset}: damaged data were served");
+        }
+    }
+    assert!(refused > 100, "only {refused} damages were refused at the start");
+}
+
+#[test]
+fn missing_and_cut_files_are_refused_and_nothing_is_changed() {
+    let (folder, _) = filled();
+    for (path, bytes) in files(folder.path()) {
+        let name = path.strip_prefix(folder.path()).expect("below").to_owned();
+        if name.ends_with("LOCK") {
+            continue;
+        }
+        for keep in [None, Some(0), Some(bytes.len() / 2), Some(bytes.len() - 1)] {
+            let damaged = copy(folder.path());
+            let path = damaged.path().join(&name);
+            match keep {
+                None => fs::remove_file(&path).expect("removed"),
+                Some(keep) => fs::write(&path, &bytes[..keep]).expect("cut"),
+            }
+            let before = files(damaged.path());
+            let error = StateStore::open(damaged.path(), GROUP, small(), deaf()).err();
+            assert!(matches!(error, Some(OpenError::Damaged { .. })), "{name:?} cut to {keep:?}: {error:?}");
+            assert_eq!(files(damaged.path()), before, "{name:?} cut to {keep:?}");
+        }
+    }
+}
+
+#[test]
+fn another_groups_state_is_refused() {
+    let (folder, _) = filled();
+    let error = StateStore::open(folder.path(), GroupId(2), small(), deaf()).err().expect("it belongs to group 1");
+    assert!(error.to_string().contains("belongs to group 1, not to group 2"), "{error}");
+}
+
+#[test]
+fn an_open_state_is_not_opened_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let _store = open(folder.path());
+    assert!(matches!(StateStore::open(folder.path(), GROUP, small(), deaf()), Err(OpenError::Locked(_))));
+}
+
+#[test]
+fn after_a_failed_flush_the_store_says_so_and_refuses_all_further_batches() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (notify, heard) = notices();
+    let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
+    store.write(Index(1), put("key", "value")).expect("the store accepts it");
+    fs::remove_dir_all(folder.path().join("gen-1")).expect("removed");
+    store.flusher().request_flush();
+    let notice = heard.recv_timeout(std::time::Duration::from_secs(20)).expect("a notice comes");
+    assert!(matches!(notice, Notice::Failed(_)), "{notice:?}");
+    let error = store.write(Index(2), put("key", "value")).expect_err("refused");
+    assert!(error.to_string().contains("gen-1"), "{error}");
+    assert_eq!(store.durable(), Index(0));
+}
