@@ -9,7 +9,7 @@ use std::{
 };
 
 use crossbeam_channel::{Sender, TrySendError};
-use pontoon_replica::{Answer, Input, Request, Ticket};
+use pontoon_replica::{Answer, Input, Message, Request, Ticket};
 use tokio::sync::mpsc;
 
 use crate::Status;
@@ -19,8 +19,12 @@ use crate::Status;
 pub enum Event {
     /// Requests of one connection, in its order.
     Requests(Vec<(Ticket, Request)>),
+    /// Messages of one member, in its order.
+    Messages(Vec<Message>),
     /// Anything else that happened.
     Input(Input),
+    /// The core thread is to end.
+    Stop,
 }
 
 /// The core did not take the requests: surely not executed.
@@ -104,8 +108,8 @@ impl Gateway {
     }
 
     /// Publishes figures.
-    pub fn publish(&self, status: Status) {
-        *self.shared.status.lock().expect("no panic holds this lock") = status;
+    pub fn update<T>(&self, change: impl FnOnce(&mut Status) -> T) -> T {
+        change(&mut self.shared.status.lock().expect("no panic holds this lock"))
     }
 }
 

@@ -17,6 +17,17 @@ pub struct ClusterSettings {
     pub secret: String,
 }
 
+impl ClusterSettings {
+    /// What must agree on all members, one `name value` a line, in a fixed order.
+    pub fn canonical(&self) -> String {
+        let Limits { key_bytes_max, value_bytes_max, sessions_max, session_window, session_ttl_ms } = self.limits;
+        let members = self.members.iter().map(|(node, address)| format!("member-{node} {address}\n"));
+        members.collect::<String>()
+            + &format!("key-bytes-max {key_bytes_max}\nvalue-bytes-max {value_bytes_max}\nsessions-max {sessions_max}\n")
+            + &format!("session-window {session_window}\nsession-ttl-ms {session_ttl_ms}\n")
+    }
+}
+
 /// Settings of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

@@ -1,58 +1,14 @@
 //! What a server says of itself (`INFO`, `pontoon status`).
 
-use pontoon_kv::{Index, NodeId, Term};
+pub use pontoon_replica::Role;
 
-/// A member's part in its group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Role {
-    /// Follows a leader, or waits for one.
-    #[default]
-    Follower,
-    /// Campaigns (also: pre-campaigns).
-    Candidate,
-    /// Leads.
-    Leader,
-    /// Replicates without a vote.
-    Learner,
-}
-
-impl Role {
-    /// Lower case, as in `INFO`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Role::Follower => "follower",
-            Role::Candidate => "candidate",
-            Role::Leader => "leader",
-            Role::Learner => "learner",
-        }
-    }
-}
-
-/// A snapshot of one group's figures on this server; the driver publishes a new one after each turn that changed it.
+/// One group's figures on this server, as its threads publish them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
-    /// This server's part.
-    pub role: Role,
-    /// Its term.
-    pub term: Term,
-    /// The leader it knows.
-    pub leader: Option<NodeId>,
-    /// Committed up to here.
-    pub commit: Index,
-    /// Applied up to here.
-    pub applied: Index,
-    /// The log's last entry.
-    pub last: Index,
-    /// The log is trimmed up to here: older entries are in the state only.
-    pub trimmed: Index,
-    /// Bytes of entries in the log.
-    pub log_bytes: u64,
+    /// The replica's own.
+    pub replica: pontoon_replica::Status,
     /// Open sessions.
     pub sessions: u64,
-    /// Requests that wait for an answer.
-    pub waiting: u64,
-    /// Requests answered since the start.
-    pub answered: u64,
-    /// Keys in the state, if known.
+    /// Bytes of the state on the disk.
     pub state_bytes: u64,
 }

@@ -1,0 +1,40 @@
+//! The threads that perform what the core wants done, for one group.
+//!
+//! ```text
+//!  client connections ─┐            ┌─► log thread ──── Persisted ─┐
+//!  peer connections ───┼─► inbox ─► core thread                    ├─► inbox
+//!  the clock ──────────┘            ├─► apply thread ── Applied ───┘
+//!                                   ├─► reader thread (the log's older part, for followers that lag)
+//!                                   └─► peers (tokio)
+//! ```
+//!
+//! The core thread never waits for a disk or a socket. Under load it drains its whole inbox before it asks the core what to
+//! do, so one fsync, one message and one apply carry many requests; a lone request is never delayed to wait for company.
+
+mod apply;
+mod backlog;
+mod core;
+mod disk;
+mod snapshots;
+
+pub(crate) use self::{
+    apply::{ApplyJob, Applier},
+    backlog::Backlog,
+    core::Core,
+    disk::{LogJob, LogReader, LogWriter, ReadJob},
+    snapshots::{Pinned, Staged},
+};
+
+use crossbeam_channel::Sender;
+
+/// Where a thread reports that this server must stop: an error of its disk that it cannot go on with.
+#[derive(Clone)]
+pub(crate) struct Fatal(pub(crate) Sender<String>);
+
+impl Fatal {
+    /// The first report counts; the server is stopping after it.
+    pub(crate) fn report(&self, what: impl std::fmt::Display) {
+        tracing::error!(reason = %what, "this server stops: it must not go on with a doubtful disk");
+        let _ = self.0.try_send(what.to_string());
+    }
+}

@@ -1,0 +1,146 @@
+//! The apply thread: steps the state machine, executes reads, pins and installs snapshots.
+
+use std::{sync::Arc, time::Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use pontoon_kv::{Command, Entry, Machine, NodeId, Store, StoreError};
+use pontoon_replica::{Answer, Input, SnapshotMeta, Ticket};
+use pontoon_storage::StateStore;
+
+use super::{Backlog, Fatal, Pinned, Staged};
+use crate::gateway::{Event, Gateway};
+
+/// Entries of consecutive jobs are applied as one batch, up to this many jobs.
+const JOBS_PER_BATCH_MAX: usize = 256;
+
+/// What the apply thread does, in order.
+pub(crate) enum ApplyJob {
+    /// Apply these entries, of this many bytes.
+    Apply { entries: Vec<Entry>, bytes: u64 },
+    /// Execute these reads and answer them.
+    Read(Vec<(Ticket, Command)>),
+    /// Pin the state as it is now for this follower.
+    Pin(NodeId),
+    /// Make the staged snapshot the state.
+    Install(SnapshotMeta),
+    /// Make the state durable, in the background.
+    Flush,
+    /// Tell a digest of the whole state (index and hash).
+    Digest(tokio::sync::oneshot::Sender<String>),
+    /// End.
+    Stop,
+}
+
+/// The apply thread's belongings.
+pub(crate) struct Applier {
+    pub(crate) machine: Machine<StateStore>,
+    pub(crate) jobs: Receiver<ApplyJob>,
+    pub(crate) inbox: Sender<Event>,
+    pub(crate) gateway: Gateway,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) pinned: Arc<Pinned>,
+    pub(crate) staged: Arc<Staged>,
+    pub(crate) fatal: Fatal,
+}
+
+impl Applier {
+    pub(crate) fn run(mut self) {
+        while let Ok(first) = self.jobs.recv() {
+            let more: Vec<ApplyJob> = self.jobs.try_iter().take(JOBS_PER_BATCH_MAX).collect();
+            let mut entries = Vec::new();
+            let mut bytes = 0;
+            for job in std::iter::once(first).chain(more) {
+                if let ApplyJob::Apply { entries: next, bytes: next_bytes } = job {
+                    entries.extend(next);
+                    bytes += next_bytes;
+                    continue;
+                }
+                let done = self.apply(std::mem::take(&mut entries), std::mem::take(&mut bytes)).and_then(|()| self.perform(job));
+                match done {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => return self.fatal.report(error),
+                }
+            }
+            if let Err(error) = self.apply(entries, bytes) {
+                return self.fatal.report(error);
+            }
+        }
+    }
+
+    fn apply(&mut self, entries: Vec<Entry>, bytes: u64) -> Result<(), StoreError> {
+        let Some(last) = entries.last() else { return Ok(()) };
+        let index = last.index;
+        let outcomes = self.machine.apply(&entries)?;
+        self.backlog.done(bytes);
+        let sessions = self.machine.sessions() as u64;
+        self.gateway.update(|status| status.sessions = sessions);
+        self.tell(Input::Applied { index, outcomes });
+        Ok(())
+    }
+
+    /// False: the thread is to end.
+    fn perform(&mut self, job: ApplyJob) -> Result<bool, StoreError> {
+        match job {
+            ApplyJob::Apply { .. } => unreachable!("the caller collects these"),
+            ApplyJob::Read(reads) => self.read(reads)?,
+            ApplyJob::Pin(to) => self.pin(to),
+            ApplyJob::Install(meta) => self.install(meta)?,
+            ApplyJob::Flush => self.machine.store_mut().request_flush(),
+            ApplyJob::Digest(teller) => self.digest(teller),
+            ApplyJob::Stop => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self, reads: Vec<(Ticket, Command)>) -> Result<(), StoreError> {
+        let mut answers = Vec::with_capacity(reads.len());
+        for (ticket, command) in reads {
+            answers.push((ticket, Answer::Reply(self.machine.read(&command)?)));
+        }
+        self.gateway.answer(answers);
+        Ok(())
+    }
+
+    fn pin(&mut self, to: NodeId) {
+        let applied = self.machine.applied().clone();
+        let meta = SnapshotMeta {
+            index: applied.index,
+            term: applied.term,
+            clock: applied.clock,
+            conf_state: applied.conf_state,
+        };
+        self.pinned.pin(to, meta.clone(), self.machine.store().view());
+        self.tell(Input::SnapshotBuilt { to, meta });
+    }
+
+    fn install(&mut self, meta: SnapshotMeta) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let staged = self.staged.take(&meta);
+        let staged = staged.ok_or_else(|| StoreError(format!("the snapshot at {} that was received is gone", meta.index)))?;
+        self.machine.install(staged)?;
+        assert_eq!(self.machine.applied().index, meta.index, "the snapshot's state is of the index that announced it");
+        tracing::info!(index = meta.index.0, ms = started.elapsed().as_millis() as u64, "snapshot installed");
+        self.tell(Input::SnapshotInstalled(meta));
+        Ok(())
+    }
+
+    /// Reads all of the state: on a thread of its own, from a view.
+    fn digest(&self, teller: tokio::sync::oneshot::Sender<String>) {
+        let view = self.machine.store().view();
+        let index = self.machine.applied().index;
+        std::thread::spawn(move || {
+            let text = match pontoon_kv::state_hash(&view) {
+                Ok(hash) => format!("{index}:{hash:032x}"),
+                Err(error) => format!("failed: {error}"),
+            };
+            // Whoever asked may have left.
+            let _ = teller.send(text);
+        });
+    }
+
+    fn tell(&self, input: Input) {
+        // The core thread ends only after this one was told to, or after a fatal error.
+        let _ = self.inbox.send(Event::Input(input));
+    }
+}

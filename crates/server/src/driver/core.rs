@@ -1,0 +1,144 @@
+//! The core thread: inputs in, outputs out, one turn after the other.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use pontoon_replica::{Input, Output, Replica, Role};
+
+use super::{ApplyJob, Backlog, LogJob, Pinned, ReadJob};
+use crate::{
+    gateway::{Event, Gateway},
+    peer::Peers,
+};
+
+/// Events of one turn, at most: a turn must end for its requests to get anywhere.
+const EVENTS_PER_TURN_MAX: usize = 4096;
+
+/// After a pause of the process (or of the machine) at most this many ticks are made up for: time that nobody could act in
+/// must not count as silence of the leader.
+const TICKS_MADE_UP_MAX: u32 = 2;
+
+/// The core thread's belongings.
+pub(crate) struct Core {
+    pub(crate) replica: Replica,
+    pub(crate) tick: Duration,
+    pub(crate) inbox: Receiver<Event>,
+    pub(crate) gateway: Gateway,
+    pub(crate) log: Sender<LogJob>,
+    pub(crate) reader: Sender<ReadJob>,
+    pub(crate) apply: Sender<ApplyJob>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) pinned: Arc<Pinned>,
+    pub(crate) peers: Option<Peers>,
+}
+
+impl Core {
+    /// Runs until [`Event::Stop`].
+    pub(crate) fn run(mut self) {
+        let mut next_tick = Instant::now() + self.tick;
+        loop {
+            let wait = next_tick.saturating_duration_since(Instant::now());
+            match self.inbox.recv_timeout(wait) {
+                Ok(event) => {
+                    let more: Vec<Event> = self.inbox.try_iter().take(EVENTS_PER_TURN_MAX).collect();
+                    for event in std::iter::once(event).chain(more) {
+                        if matches!(event, Event::Stop) {
+                            self.turn();
+                            return;
+                        }
+                        self.on_event(event);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.tick_if_due(&mut next_tick);
+            self.turn();
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Requests(requests) => {
+                for (ticket, request) in requests {
+                    self.replica.step(Input::Request(ticket, request));
+                }
+            }
+            Event::Messages(messages) => {
+                for message in messages {
+                    self.replica.step(Input::Message(message));
+                }
+            }
+            Event::Input(input) => self.replica.step(input),
+            Event::Stop => unreachable!("the caller looked for it"),
+        }
+    }
+
+    fn tick_if_due(&mut self, next: &mut Instant) {
+        let now = Instant::now();
+        let mut ticks = 0;
+        while *next <= now {
+            *next += self.tick;
+            ticks += 1;
+            if ticks <= TICKS_MADE_UP_MAX {
+                self.replica.step(Input::Tick);
+            }
+        }
+    }
+
+    /// Performs all that the core wants done.
+    fn turn(&mut self) {
+        for output in self.replica.outputs() {
+            self.perform(output);
+        }
+        self.publish();
+    }
+
+    fn perform(&mut self, output: Output) {
+        // The threads behind these channels end after this one; a failed one has reported the reason, and the server stops.
+        match output {
+            Output::Send(messages) => {
+                if let Some(peers) = &self.peers {
+                    peers.send(messages);
+                }
+            }
+            Output::Persist(persist) => drop(self.log.send(LogJob::Persist(persist))),
+            Output::Apply(entries) => {
+                let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+                self.backlog.add(bytes);
+                drop(self.apply.send(ApplyJob::Apply { entries, bytes }));
+            }
+            Output::Read(reads) => drop(self.apply.send(ApplyJob::Read(reads))),
+            Output::Answer(answers) => self.gateway.answer(answers),
+            Output::ReadLog { low, high, bytes_max } => drop(self.reader.send(ReadJob::Read { low, high, bytes_max })),
+            Output::BuildSnapshot { to } => drop(self.apply.send(ApplyJob::Pin(to))),
+            Output::ReleaseSnapshot { to } => self.pinned.release(to),
+            Output::SendSnapshot(message) => self.send_snapshot(message),
+            Output::InstallSnapshot(meta) => drop(self.apply.send(ApplyJob::Install(meta))),
+            Output::FlushState => drop(self.apply.send(ApplyJob::Flush)),
+        }
+    }
+
+    fn send_snapshot(&mut self, message: pontoon_replica::Message) {
+        let to = message.to;
+        let source = message.snapshot.as_ref().and_then(|meta| self.pinned.take(to, meta.index));
+        match (source, &self.peers) {
+            (Some(source), Some(peers)) => peers.send_snapshot(to, message, source),
+            _ => self.replica.step(Input::SnapshotSent { to, ok: false }),
+        }
+    }
+
+    fn publish(&self) {
+        let now = self.replica.status();
+        let before = self.gateway.update(|status| std::mem::replace(&mut status.replica, now.clone()));
+        if (before.role, before.term, before.leader) != (now.role, now.term, now.leader) {
+            let leader = now.leader.map_or(0, |leader| leader.0);
+            let (role, last) = (now.role.name(), now.last.0);
+            tracing::info!(role, term = now.term.0, leader, last, commit = now.commit.0, "role changed");
+        }
+        debug_assert!(now.role != Role::Leader || now.leader.is_some(), "a leader knows itself");
+    }
+}

@@ -1,0 +1,101 @@
+//! The log's threads: one writes and syncs, one reads for followers that lag and purges what was trimmed.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use pontoon_kv::{GroupId, Index};
+use pontoon_replica::{Input, LogRead, Persist};
+use pontoon_storage::Log;
+
+use super::{Backlog, Fatal};
+use crate::gateway::Event;
+
+/// Persists that are written together share one fsync; this many at most.
+const PERSISTS_PER_WRITE_MAX: usize = 1024;
+
+/// What the log thread does.
+pub(crate) enum LogJob {
+    /// Write this, after all before it.
+    Persist(Persist),
+    /// End, after all before it.
+    Stop,
+}
+
+/// What the reader thread does.
+pub(crate) enum ReadJob {
+    /// Read these entries for the core.
+    Read { low: Index, high: Index, bytes_max: u64 },
+    /// The log was trimmed: give its disk space back.
+    Purge,
+    /// End.
+    Stop,
+}
+
+/// The thread that writes the log.
+pub(crate) struct LogWriter {
+    pub(crate) group: GroupId,
+    pub(crate) log: Log,
+    pub(crate) jobs: Receiver<LogJob>,
+    pub(crate) reader: Sender<ReadJob>,
+    pub(crate) inbox: Sender<Event>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) fatal: Fatal,
+}
+
+impl LogWriter {
+    pub(crate) fn run(self) {
+        let mut persists = Vec::new();
+        while let Ok(first) = self.jobs.recv() {
+            let mut stop = false;
+            for job in std::iter::once(first).chain(self.jobs.try_iter().take(PERSISTS_PER_WRITE_MAX)) {
+                match job {
+                    LogJob::Persist(persist) => persists.push((self.group, persist)),
+                    LogJob::Stop => stop = true,
+                }
+            }
+            self.backlog.wait();
+            if let Some((_, last)) = persists.last() {
+                let number = last.number;
+                if let Err(error) = self.log.write(&persists) {
+                    return self.fatal.report(error);
+                }
+                if persists.iter().any(|(_, persist)| persist.trim_to.is_some() || persist.reset_to.is_some()) {
+                    let _ = self.reader.send(ReadJob::Purge);
+                }
+                let _ = self.inbox.send(Event::Input(Input::Persisted(number)));
+                persists.clear();
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+}
+
+/// The thread that reads the log's older part.
+pub(crate) struct LogReader {
+    pub(crate) group: GroupId,
+    pub(crate) log: Log,
+    pub(crate) jobs: Receiver<ReadJob>,
+    pub(crate) inbox: Sender<Event>,
+    pub(crate) fatal: Fatal,
+}
+
+impl LogReader {
+    pub(crate) fn run(self) {
+        while let Ok(job) = self.jobs.recv() {
+            let done = match job {
+                ReadJob::Read { low, high, bytes_max } => {
+                    self.log.read(self.group, low, high, bytes_max).map_err(|error| error.to_string()).map(|entries| {
+                        let _ = self.inbox.send(Event::Input(Input::LogRead(LogRead { low, entries })));
+                    })
+                }
+                ReadJob::Purge => self.log.purge().map_err(|error| error.to_string()),
+                ReadJob::Stop => return,
+            };
+            if let Err(error) = done {
+                return self.fatal.report(error);
+            }
+        }
+    }
+}
