@@ -1,1 +1,5 @@
-//! (written by its owner)
+//! Floor 4: what proves Pontoon.
+//!
+//! - [`linearizability`]: decides whether a history of client operations could have come from one copy of the data.
+
+pub mod linearizability;

@@ -1,0 +1,134 @@
+//! From a history without an explanation to the few operations that have none.
+//!
+//! No operation is simply dropped: without a write, each read of it would look like a fault. It is *set aside* instead
+//! ([`Level::SetAside`]): a read is forgotten, a write may have happened at any time or never. That only ever makes
+//! more orders possible, so what is left is a violation whatever became of the operations set aside. The search for
+//! few is the delta debugging of Zeller and Hildebrandt (2002), with a bound on its effort.
+
+use super::{
+    Clue, Decision, decide,
+    history::{End, Operation},
+    problem::Level,
+};
+
+const CHECKS_MAX: u32 = 400;
+/// A check that needs far more steps than the first one did is not worth it.
+const STEPS_FACTOR: u64 = 4;
+const STEPS_MIN: u64 = 10_000;
+
+/// How much of each operation the conflict needs.
+pub(super) struct Shrunk {
+    pub(super) levels: Vec<Level>,
+    pub(super) clue: Clue,
+}
+
+/// Sets operations aside as long as the rest is still a violation.
+pub(super) fn shrink(operations: &[&Operation], clue: Clue) -> Shrunk {
+    let steps_max = clue.steps.saturating_mul(STEPS_FACTOR).max(STEPS_MIN);
+    let levels = vec![Level::Whole; operations.len()];
+    let mut shrinker = Shrinker { operations, best: Shrunk { levels, clue }, checks_left: CHECKS_MAX, steps_max };
+    shrinker.keep_culprits();
+    shrinker.cut_off();
+    shrinker.keep_latest();
+    shrinker.set_aside_chunks();
+    shrinker.best
+}
+
+struct Shrinker<'a> {
+    operations: &'a [&'a Operation],
+    /// The fewest so far: always a violation.
+    best: Shrunk,
+    checks_left: u32,
+    steps_max: u64,
+}
+
+impl Shrinker<'_> {
+    /// Takes `levels` if they are a violation too.
+    fn attempt(&mut self, levels: Vec<Level>) -> bool {
+        if self.checks_left == 0 {
+            return false;
+        }
+        self.checks_left -= 1;
+        let Decision::Illegal(clue) = decide(self.operations, &levels, self.steps_max) else { return false };
+        self.best = Shrunk { levels, clue };
+        true
+    }
+
+    /// If the contradiction was found without a search, tries those who contradict one another.
+    fn keep_culprits(&mut self) {
+        let culprits = &self.best.clue.culprits;
+        if culprits.is_empty() {
+            return;
+        }
+        let mut levels = vec![Level::SetAside; self.operations.len()];
+        for &culprit in culprits {
+            levels[culprit] = Level::Whole;
+        }
+        self.attempt(levels);
+    }
+
+    /// Forgets what came after the return that no order got beyond.
+    fn cut_off(&mut self) {
+        let Some(end) = self.best.clue.stuck_at else { return };
+        let level = |(operation, level): (&&Operation, &Level)| match operation.end {
+            End::Returned { at, .. } if *level == Level::Whole && at <= end => Level::Whole,
+            _ if *level == Level::SetAside => Level::SetAside,
+            _ => Level::Open,
+        };
+        let levels = self.operations.iter().zip(&self.best.levels).map(level).collect();
+        self.attempt(levels);
+    }
+
+    /// Tries the last 4, 16, 64, ... that returned, as violations are mostly local.
+    fn keep_latest(&mut self) {
+        let mut whole: Vec<(u64, usize)> = Vec::new();
+        for (number, operation) in self.operations.iter().enumerate() {
+            if let End::Returned { at, .. } = operation.end
+                && self.best.levels[number] == Level::Whole
+            {
+                whole.push((at, number));
+            }
+        }
+        whole.sort_unstable();
+        let mut count = 4;
+        while count < whole.len() {
+            for open_level in [Level::SetAside, Level::Open] {
+                let mut levels = self.best.levels.clone();
+                for level in levels.iter_mut().filter(|level| **level == Level::Open) {
+                    *level = open_level;
+                }
+                for &(_, number) in &whole[..whole.len() - count] {
+                    levels[number] = Level::SetAside;
+                }
+                if self.attempt(levels) {
+                    return;
+                }
+            }
+            count *= 4;
+        }
+    }
+
+    /// Sets aside chunks, of half of what is left at first and of one operation in the end.
+    fn set_aside_chunks(&mut self) {
+        let mut chunk_len = self.remaining().len().div_ceil(2).max(1);
+        loop {
+            let mut changed = false;
+            for chunk in self.remaining().chunks(chunk_len) {
+                let mut levels = self.best.levels.clone();
+                for &number in chunk {
+                    levels[number] = Level::SetAside;
+                }
+                changed |= self.attempt(levels);
+            }
+            if self.checks_left == 0 || (chunk_len == 1 && !changed) {
+                return;
+            }
+            chunk_len = chunk_len.div_ceil(2);
+        }
+    }
+
+    fn remaining(&self) -> Vec<usize> {
+        let levels = self.best.levels.iter().enumerate();
+        levels.filter(|(_, level)| **level != Level::SetAside).map(|(number, _)| number).collect()
+    }
+}
