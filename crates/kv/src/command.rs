@@ -64,74 +64,76 @@ impl Command {
         match self {
             Command::Get { key } | Command::StrLen { key } | Command::IncrBy { key, .. } => key.len() as u64,
             Command::Exists { keys } | Command::MGet { keys } | Command::Del { keys } => sum(keys),
-            Command::Set { key, value, .. } | Command::Append { key, value } => (key.len() + value.len()) as u64,
-            Command::MSet { pairs } => pairs.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum(),
+            Command::Set { key, value, .. } | Command::Append { key, value } => {
+                (key.len() + value.len()) as u64
+            }
+            Command::MSet { pairs } => {
+                pairs.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum()
+            }
             Command::Batch { commands } => commands.iter().map(Command::bytes).sum(),
         }
     }
 
     /// Whether the command may be proposed. What passes also passes on every other member, for they agree on the limits.
     pub fn check(&self, limits: &Limits) -> Result<(), LimitExceeded> {
-        let mut size = Size::default();
-        self.measure(limits, &mut size)?;
-        if size.parts > COMMAND_PARTS_MAX {
-            return Err(LimitExceeded::Parts { count: size.parts });
+        let count = match self {
+            Command::Batch { commands } => {
+                let mut count = commands.len();
+                for command in commands {
+                    count += command.check_parts(limits)?;
+                }
+                count
+            }
+            single => single.check_parts(limits)?,
+        };
+        if count > COMMAND_PARTS_MAX {
+            return Err(LimitExceeded::Parts { count });
         }
-        let max = limits.command_bytes_max();
-        if size.bytes > max {
-            return Err(LimitExceeded::Command { bytes: size.bytes, max });
+        let (bytes, max) = (self.bytes(), limits.command_bytes_max());
+        if bytes > max {
+            return Err(LimitExceeded::Command { bytes, max });
         }
         Ok(())
     }
 
-    fn measure(&self, limits: &Limits, size: &mut Size) -> Result<(), LimitExceeded> {
+    /// Checks each key and value; returns the number of keys.
+    fn check_parts(&self, limits: &Limits) -> Result<usize, LimitExceeded> {
         match self {
             Command::Get { key } | Command::StrLen { key } | Command::IncrBy { key, .. } => {
-                size.key(key, limits)
+                check_key(key, limits)?;
+                Ok(1)
             }
             Command::Exists { keys } | Command::MGet { keys } | Command::Del { keys } => {
-                keys.iter().try_for_each(|key| size.key(key, limits))
+                keys.iter().try_for_each(|key| check_key(key, limits))?;
+                Ok(keys.len())
             }
             Command::Set { key, value, .. } | Command::Append { key, value } => {
-                size.key(key, limits)?;
-                size.value(value, limits)
+                check_key(key, limits)?;
+                check_value(value, limits)?;
+                Ok(1)
             }
-            Command::MSet { pairs } => pairs.iter().try_for_each(|(key, value)| {
-                size.key(key, limits)?;
-                size.value(value, limits)
-            }),
-            Command::Batch { commands } => commands.iter().try_for_each(|command| {
-                size.parts += 1;
-                match command {
-                    Command::Batch { .. } => Err(LimitExceeded::NestedBatch),
-                    command => command.measure(limits, size),
+            Command::MSet { pairs } => {
+                for (key, value) in pairs {
+                    check_key(key, limits)?;
+                    check_value(value, limits)?;
                 }
-            }),
+                Ok(pairs.len())
+            }
+            Command::Batch { .. } => Err(LimitExceeded::NestedBatch),
         }
     }
 }
 
-#[derive(Default)]
-struct Size {
-    parts: usize,
-    bytes: u64,
+fn check_key(key: &[u8], limits: &Limits) -> Result<(), LimitExceeded> {
+    let max = limits.key_bytes_max;
+    if key.len() as u64 > u64::from(max) { Err(LimitExceeded::Key { bytes: key.len(), max }) } else { Ok(()) }
 }
 
-impl Size {
-    fn key(&mut self, key: &Bytes, limits: &Limits) -> Result<(), LimitExceeded> {
-        self.parts += 1;
-        self.bytes += key.len() as u64;
-        if key.len() as u64 > u64::from(limits.key_bytes_max) {
-            return Err(LimitExceeded::Key { bytes: key.len(), max: limits.key_bytes_max });
-        }
-        Ok(())
-    }
-
-    fn value(&mut self, value: &Bytes, limits: &Limits) -> Result<(), LimitExceeded> {
-        self.bytes += value.len() as u64;
-        if value.len() as u64 > u64::from(limits.value_bytes_max) {
-            return Err(LimitExceeded::Value { bytes: value.len(), max: limits.value_bytes_max });
-        }
+fn check_value(value: &[u8], limits: &Limits) -> Result<(), LimitExceeded> {
+    let max = limits.value_bytes_max;
+    if value.len() as u64 > u64::from(max) {
+        Err(LimitExceeded::Value { bytes: value.len(), max })
+    } else {
         Ok(())
     }
 }

@@ -27,7 +27,10 @@ mod read;
 mod record;
 mod reply;
 pub mod session;
+pub mod snapshot;
+mod state_hash;
 pub mod store;
+mod verify;
 
 pub use codec::{DecodeError, Encoding};
 pub use command::{Command, SetCondition};
@@ -38,4 +41,7 @@ pub use mem::MemStore;
 pub use proposal::{Block, BlockBuilder, CallId, Entry, Outcome, Proposal, Refusal, SessionKind, WaitKey};
 pub use read::read;
 pub use reply::{CommandError, Reply};
+pub use snapshot::{SnapshotError, SnapshotReader, SnapshotWriter};
+pub use state_hash::state_hash;
 pub use store::{Applied, ConfState, Reader, Store, StoreError, WriteBatch};
+pub use verify::verify;

@@ -7,7 +7,7 @@ pub struct Limits {
     pub key_bytes_max: u32,
     /// A value's length, in bytes, also after `APPEND`.
     pub value_bytes_max: u32,
-    /// Open sessions; at the cap an open is refused and no session is evicted.
+    /// Open sessions; at the cap a client's open is refused and no session is evicted.
     pub sessions_max: u32,
     /// A client session's window: how many requests from `ack` on may be in flight.
     pub session_window: u32,

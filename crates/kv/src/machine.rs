@@ -49,6 +49,15 @@ impl<S: Store> Machine<S> {
         Ok(before.store)
     }
 
+    /// Goes on with what the store holds now: its contents were replaced by those of a snapshot.
+    pub fn reload(&mut self) -> Result<(), StoreError> {
+        let initial = self.applied.conf_state.clone();
+        self.applied =
+            Applied::load(&self.store)?.unwrap_or(Applied { conf_state: initial, ..Applied::default() });
+        self.sessions = Sessions::load(&self.store)?;
+        Ok(())
+    }
+
     /// How far it has got.
     pub fn applied(&self) -> &Applied {
         &self.applied
@@ -180,5 +189,56 @@ impl<R: Reader> Step<'_, '_, R> {
                     .relay(request, attempt, self.state, |state| execute(state, command, limits, budget))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CallId, ClusterTime, Index, MemStore, NodeId, Seq, SessionKind, SetCondition, Term};
+
+    /// Between batches memory is a copy of the store: a restart is of no consequence.
+    #[test]
+    fn what_is_in_memory_is_what_a_restart_loads() {
+        let limits = Limits { sessions_max: 8, session_window: 4, session_ttl_ms: 100, ..Limits::default() };
+        let mut machine = Machine::open(MemStore::new(), limits, ConfState::default()).unwrap();
+        let mut state = 1_u64;
+        let mut below = |bound: u64| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 33) % bound
+        };
+        let mut opened = Vec::new();
+        let mut seen_max = 0;
+        for index in 1..=2000 {
+            let call = CallId { node: NodeId(1), nonce: index };
+            let session =
+                opened.get(below(opened.len() as u64 + 1) as usize).copied().unwrap_or(SessionId(1));
+            let (seq, ack) = (Seq(below(12)), Seq(below(8)));
+            let (key, value) = ("k".into(), vec![b'v'; below(200) as usize].into());
+            let command = Command::Set { key, value, condition: SetCondition::Always, return_old: true };
+            let proposal = match below(16) {
+                0 => Proposal::Open { call, kind: SessionKind::Client },
+                1 => Proposal::Open { call, kind: SessionKind::Relay },
+                2 => Proposal::KeepAlive { call, session },
+                3 => Proposal::Close { call, session },
+                4 | 5 => Proposal::Relay { session, seq, ack, attempt: 1, command },
+                _ => Proposal::Once { session, seq, ack, command },
+            };
+            let clock = ClusterTime(index * 5);
+            let data = Block::encode(&[proposal]);
+            let outcomes =
+                machine.apply(&[Entry { index: Index(index), term: Term(1), clock, data }]).unwrap();
+            if let (_, Outcome::Opened(session)) = outcomes[0] {
+                opened.push(session);
+            }
+            if opened.len() > 8 {
+                opened.remove(0);
+            }
+            let reopened = Machine::open(machine.store().clone(), limits, ConfState::default()).unwrap();
+            assert_eq!(machine.applied, reopened.applied, "after entry {index}");
+            assert_eq!(machine.sessions, reopened.sessions, "after entry {index}");
+            seen_max = seen_max.max(machine.sessions());
+        }
+        assert!(seen_max >= 4, "at most {seen_max} sessions were open at once");
     }
 }

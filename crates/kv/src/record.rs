@@ -21,6 +21,7 @@ use crate::{
     Index, Reader, StoreError,
     codec::{DecodeError, Decoder, put_bytes, put_varint, varint_len},
     layout::{CHUNK_BYTES, ValueId, chunk_key, damaged, head_key, key_tail},
+    store::try_scan,
 };
 
 const FORM_INLINE: u8 = 1;
@@ -141,7 +142,7 @@ impl Stored {
 impl Chunked {
     /// How many chunks there are.
     pub(crate) fn count(&self) -> u32 {
-        // Lengths are below 2^32 (Head::decode, Overlay), so the count fits.
+        // No length is above 2^40 (values: 2^32, recorded replies: session::record), so the count fits.
         self.len.div_ceil(CHUNK_BYTES as u64) as u32
     }
 
@@ -172,34 +173,29 @@ impl Chunked {
     /// Chunks `first` to `last` in one piece, by one scan.
     fn chunks(&self, reader: &impl Reader, first: u32, last: u32) -> Result<Bytes, StoreError> {
         let mut next = first;
-        let mut fault = None;
         let mut out = Vec::new();
         let (from, to) = (chunk_key(self.id, first), chunk_key(self.id, last + 1));
-        reader.scan(&from, &to, &mut |key, chunk| {
+        try_scan(reader, &from, &to, |key, chunk| {
             if key != chunk_key(self.id, next) {
-                fault = Some(self.missing(next));
-                return false;
+                return Err(self.missing(next));
             }
-            if let Err(error) = self.check(next, &chunk) {
-                fault = Some(error);
-                return false;
-            }
+            self.check(next, &chunk)?;
             if next == first {
                 // Only now, so that a damaged length alone reserves nothing.
                 out.reserve_exact((last - first + 1) as usize * CHUNK_BYTES);
             }
             out.extend_from_slice(&chunk);
             next += 1;
-            true
+            Ok(())
         })?;
-        match fault {
-            Some(error) => Err(error),
-            None if next <= last => Err(self.missing(next)),
-            None => Ok(out.into()),
+        if next <= last {
+            return Err(self.missing(next));
         }
+        Ok(out.into())
     }
 
-    fn check(&self, number: u32, chunk: &[u8]) -> Result<(), StoreError> {
+    /// Whether a chunk has the size that it must have.
+    pub(crate) fn check(&self, number: u32, chunk: &[u8]) -> Result<(), StoreError> {
         let start = u64::from(number) * CHUNK_BYTES as u64;
         let expected = (self.len - start).min(CHUNK_BYTES as u64);
         if chunk.len() as u64 == expected {

@@ -3,7 +3,7 @@
 //! A session is opened by a log entry and never by being used; its id is `log index << 16 | position in the block`. A request that
 //! names no open session is refused and not executed. Each request that names one, and each keep-alive, makes it *active*
 //! at the entry's cluster time; once that is [`session_ttl_ms`](crate::Limits::session_ttl_ms) ago, the next entry removes it before
-//! anything else. At [`sessions_max`](crate::Limits::sessions_max) another open is refused; an open session is never evicted.
+//! anything else. At [`sessions_max`](crate::Limits::sessions_max) another client's open is refused; an open session is never evicted.
 //!
 //! **A client's session** takes requests in any order within a window. It keeps `floor` (from 1), and the reply of every executed
 //! request from there on. Of a request (seq, ack), in this order:

@@ -74,3 +74,18 @@ pub trait Store: Reader {
     /// A view of the state as it is now.
     fn view(&self) -> Self::View;
 }
+
+/// Visits all pairs with `from <= key < to` in key order until one is refused.
+pub(crate) fn try_scan(
+    reader: &impl Reader,
+    from: &[u8],
+    to: &[u8],
+    mut visit: impl FnMut(Bytes, Bytes) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    reader.scan(from, to, &mut |key, value| {
+        result = visit(key, value);
+        result.is_ok()
+    })?;
+    result
+}

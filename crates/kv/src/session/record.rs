@@ -14,6 +14,9 @@ use crate::{
 
 const CHUNKED: u8 = 0;
 
+/// Beyond what [`Limits::entry_reply_bytes_max`](crate::Limits::entry_reply_bytes_max) can be.
+const LEN_MAX: u64 = 1 << 40;
+
 impl Encoding for Session {
     const NAME: &'static str = "session record";
     const VERSION: u8 = 1;
@@ -90,7 +93,11 @@ impl Recorded {
         let tag = from.byte()?;
         if tag == CHUNKED {
             let id = ValueId(u64::from_be_bytes(from.array()?));
-            return Ok(Recorded::Chunked(Box::new(Chunked { id, len: from.varint()? })));
+            let len = from.varint()?;
+            if len > LEN_MAX {
+                return Err(DecodeError::Invalid("a recorded reply is longer than any can be"));
+            }
+            return Ok(Recorded::Chunked(Box::new(Chunked { id, len })));
         }
         Ok(match read_tagged_reply(from, tag)? {
             Reply::Ok => Recorded::Ok,

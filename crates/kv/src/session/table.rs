@@ -8,6 +8,8 @@ use crate::{
     codec::Encoding,
     layout::{SESSION, damaged, session_key},
     overlay::Overlay,
+    record::Chunked,
+    store::try_scan,
 };
 
 /// The open sessions.
@@ -37,32 +39,33 @@ impl Sessions {
     /// The sessions of a stored state.
     pub(crate) fn load(reader: &impl Reader) -> Result<Sessions, StoreError> {
         let mut sessions = Sessions::default();
-        let mut fault = None;
-        reader.scan(&[SESSION], &[SESSION + 1], &mut |key, record| {
-            let loaded = <[u8; 8]>::try_from(&key[1..])
-                .map_err(|_| damaged("a session's key", "it is not 9 bytes long"))
-                .and_then(|id| {
-                    Ok((id, Session::decode(record).map_err(|error| damaged("a session record", error))?))
-                });
-            match loaded {
-                Ok((id, session)) => {
-                    let id = SessionId(u64::from_be_bytes(id));
-                    sessions.by_active.insert((session.active, id));
-                    sessions.by_id.insert(id, session);
-                    true
-                }
-                Err(error) => {
-                    fault = Some(error);
-                    false
-                }
-            }
+        try_scan(reader, &[SESSION], &[SESSION + 1], |key, record| {
+            let id = <[u8; 8]>::try_from(&key[1..])
+                .map_err(|_| damaged("a session's key", "it is not 9 bytes long"))?;
+            let id = SessionId(u64::from_be_bytes(id));
+            let session = Session::decode(record).map_err(|error| damaged("a session record", error))?;
+            sessions.by_active.insert((session.active, id));
+            sessions.by_id.insert(id, session);
+            Ok(())
         })?;
-        fault.map_or(Ok(sessions), Err)
+        Ok(sessions)
     }
 
     /// How many are open.
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// The recorded replies that are in chunks.
+    pub(crate) fn chunked_replies(&self) -> impl Iterator<Item = Chunked> {
+        let records = self.by_id.values().flat_map(|session| match &session.kind {
+            Kind::Client(client) => client.records.iter(),
+            Kind::Relay(_) => Default::default(),
+        });
+        records.filter_map(|record| match &record.reply {
+            Recorded::Chunked(chunked) => Some(**chunked),
+            _ => None,
+        })
     }
 
     /// Opens one.
@@ -73,7 +76,8 @@ impl Sessions {
         now: ClusterTime,
         limits: &Limits,
     ) -> Outcome {
-        if self.by_id.len() >= limits.sessions_max as usize {
+        // A member's own session is not the clients' to take: without one it could serve no plain client.
+        if kind == SessionKind::Client && self.by_id.len() >= limits.sessions_max as usize {
             return Outcome::Refused(Refusal::TooManySessions);
         }
         let kind = match kind {
