@@ -5,13 +5,32 @@
 //!
 //! The story, in the order of a write:
 //!
-//! 1. A client's request is a [`Command`]. A read ([`Command::is_read`]) never enters the log.
-//! 2. A server wraps it into a [`Proposal`], which says on whose behalf it is executed *exactly once*: a client's
-//!    [session](session) (`ONCE`) or the server's own ordered session (plain Redis clients).
-//! 3. Proposals travel in blocks ([`proposal::Block`]), one block an [`Entry`] of the Raft log.
+//! 1. A client's request is a [`Command`]. [`Command::check`] holds it against the cluster's [`Limits`]. A read
+//!    ([`Command::is_read`]) never enters the log: [`read()`] executes it on a view of the state.
+//! 2. A server wraps a write into a [`Proposal`], which says on whose behalf it is executed *exactly once*: a client's
+//!    [session] (`ONCE`) or the server's own ordered session (plain Redis clients).
+//! 3. Proposals travel in blocks ([`proposal::Block`]), one block an [`Entry`] of the Raft log. [`codec`] has the bytes.
 //! 4. The [`Machine`] applies committed entries to a [`Store`]: sessions, data and the [`Applied`] record change in one
 //!    atomic [`WriteBatch`], and each proposal yields an [`Outcome`].
-//! 5. A snapshot is the store's sorted contents behind a [`snapshot::Header`].
+//! 5. In the store a value is a head record and, if it is long, chunks ([`layout`]), so that an append costs what it appends.
+//! 6. A [snapshot] is the store's sorted contents in checksummed blocks behind a [`snapshot::Header`].
+//!
+//! ```text
+//!            Command ── Proposal ── Block ── Entry
+//!                                              │  Machine::apply
+//!   sessions ◄── seen before? floor, window ───┤
+//!                                              │  new: execute
+//!       Overlay = what the batch changes ──────┤
+//!          over the Store                      ▼
+//!                      one WriteBatch: Applied, sessions, heads, chunks   and   (WaitKey, Outcome) per proposal
+//! ```
+//!
+//! What is decided here is decided alike everywhere, so a failure that all replicas reach is a reply ([`CommandError`]) or a
+//! [`Refusal`]. A failure of this machine, a damaged record say, is a [`StoreError`] and stops this replica. [`state_hash()`]
+//! says whether two replicas' states are equal, [`verify()`] whether one is whole.
+//!
+//! Bounds: a session remembers at most [`Limits::session_window`] replies, there are at most [`Limits::sessions_max`] of clients',
+//! and what one entry replies is at most [`Limits::entry_reply_bytes_max`]; a decoder allocates in proportion to its input.
 
 pub mod codec;
 pub mod command;

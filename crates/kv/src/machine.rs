@@ -49,15 +49,6 @@ impl<S: Store> Machine<S> {
         Ok(before.store)
     }
 
-    /// Goes on with what the store holds now: its contents were replaced by those of a snapshot.
-    pub fn reload(&mut self) -> Result<(), StoreError> {
-        let initial = self.applied.conf_state.clone();
-        self.applied =
-            Applied::load(&self.store)?.unwrap_or(Applied { conf_state: initial, ..Applied::default() });
-        self.sessions = Sessions::load(&self.store)?;
-        Ok(())
-    }
-
     /// How far it has got.
     pub fn applied(&self) -> &Applied {
         &self.applied
@@ -78,7 +69,7 @@ impl<S: Store> Machine<S> {
         &mut self.store
     }
 
-    /// A view of the state as it is now, for [`read`](crate::read) and snapshots.
+    /// A view of the state as it is now, for [`read`](crate::read()) and snapshots.
     pub fn view(&self) -> S::View {
         self.store.view()
     }

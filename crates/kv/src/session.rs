@@ -144,10 +144,12 @@ impl Client {
                 state.discard_chunks(&chunked);
             }
         }
-        if self.records.is_empty() {
-            self.records.shrink_to(4);
-        }
         true
+    }
+
+    /// Gives back the memory that a busier time left.
+    fn shrink(&mut self) {
+        self.records.shrink_to_fit();
     }
 
     /// Almost always the new request comes after all recorded ones.

@@ -13,7 +13,7 @@
 //! - header, one, first: the 8 bytes `PONTOONS`, version: byte (1), group: varint, then the [`Applied`] record's fields;
 //! - pairs: pairs of (key: bytes, value: bytes) to the payload's end, keys ascending across all blocks. A block ends with the pair
 //!   with which it reaches [`BLOCK_BYTES`];
-//! - end, one, last: number of pairs: u64, and their [`state_hash`](crate::state_hash): u128.
+//! - end, one, last: number of pairs: u64, and their [`state_hash`](crate::state_hash()): u128.
 //!
 //! All fixed-width numbers are little-endian. Everything that is in the store is in the snapshot: the applied record,
 //! sessions, data. So the header, which is made from that record, cannot name another state than the pairs are.

@@ -93,10 +93,14 @@ impl Sessions {
 
     /// Marks one as active.
     pub(crate) fn keep_alive(&mut self, id: SessionId, now: ClusterTime) -> Outcome {
-        match self.touch(id, now) {
-            Some(_) => Outcome::Done,
-            None => Outcome::Refused(Refusal::SessionUnknown),
+        let Some((session, _)) = self.touch(id, now) else {
+            return Outcome::Refused(Refusal::SessionUnknown);
+        };
+        if let Kind::Client(client) = &mut session.kind {
+            // Who says no more than this is idle.
+            client.shrink();
         }
+        Outcome::Done
     }
 
     /// Ends one.
@@ -219,5 +223,39 @@ fn mark(id: SessionId, dirty: &mut bool, list: &mut Vec<SessionId>) {
     if !*dirty {
         *dirty = true;
         list.push(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Index, MemStore};
+
+    fn recorded(sessions: &Sessions, id: SessionId) -> (usize, usize) {
+        match &sessions.by_id[&id].kind {
+            Kind::Client(client) => (client.records.len(), client.records.capacity()),
+            Kind::Relay(_) => panic!("not a client's session"),
+        }
+    }
+
+    #[test]
+    fn an_idle_session_holds_no_memory_but_for_what_it_must_remember() {
+        let (store, now, id) = (MemStore::new(), ClusterTime(1), SessionId(1));
+        let mut state = Overlay::new(&store, Index(0));
+        let mut sessions = Sessions::default();
+        sessions.open(id, SessionKind::Client, now, &Limits::default());
+        assert_eq!(recorded(&sessions, id), (0, 0));
+        let mut once = |sessions: &mut Sessions, seq, ack| {
+            let request = Use { session: id, seq: Seq(seq), ack: Seq(ack), now };
+            sessions.once(request, &mut state, |_| Ok(Reply::Ok)).unwrap();
+        };
+        once(&mut sessions, 1, 1);
+        assert_eq!(recorded(&sessions, id), (1, 1));
+        for seq in 2..=200 {
+            once(&mut sessions, seq, 1);
+        }
+        once(&mut sessions, 201, 201);
+        sessions.keep_alive(id, now);
+        assert_eq!(recorded(&sessions, id), (1, 1));
     }
 }
