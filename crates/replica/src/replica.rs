@@ -313,9 +313,15 @@ impl Replica {
         for (key, outcome) in outcomes {
             self.on_outcome(key, outcome);
         }
-        if index > self.applied {
-            self.applied = index;
-            self.raft.advance_apply_to(index.0);
+        self.applied = self.applied.max(index);
+        self.advance_applied();
+    }
+
+    /// Tells raft-rs how far the state is. After a snapshot it must not hear of it before the log starts there durably.
+    fn advance_applied(&mut self) {
+        let log = &self.raft.raft.raft_log;
+        if log.applied < self.applied.0 && self.applied.0 <= log.committed.min(log.persisted) {
+            self.raft.advance_apply_to(self.applied.0);
         }
     }
 
@@ -404,27 +410,20 @@ impl Replica {
         self.relay.touch(self.now);
     }
 
-    /// Hands everything unproposed to Raft, in blocks, as one message.
+    /// Hands everything unproposed to Raft, in blocks, about [`Config::append_bytes_max`] in one message.
     fn propose(&mut self) {
-        if self.leader().is_none() {
-            return;
-        }
-        let bytes_max = self.config.block_bytes_max;
-        let mut blocks = Blocks { bytes_max, ..Blocks::default() };
-        let mut calls = 0;
-        for proposal in self.calls.unproposed() {
-            blocks.push(proposal);
-            calls += 1;
-        }
-        let mut writes = 0;
-        for proposal in self.relay.unproposed() {
-            blocks.push(&proposal);
-            writes += 1;
+        while self.leader().is_some() && self.propose_some() {}
+    }
+
+    /// False: there is nothing left, or Raft does not take it now.
+    fn propose_some(&mut self) -> bool {
+        let mut blocks = Blocks::new(self.config.block_bytes_max, self.config.append_bytes_max as usize);
+        let calls = self.calls.unproposed().take_while(|proposal| blocks.push(proposal)).count();
+        let writes = self.relay.unproposed().take_while(|proposal| blocks.push(proposal)).count();
+        if calls + writes == 0 {
+            return false;
         }
         let mut entries = blocks.finish();
-        if entries.is_empty() {
-            return;
-        }
         if self.leads() {
             self.stamp(&mut entries);
         }
@@ -435,10 +434,12 @@ impl Replica {
             ..eraftpb::Message::default()
         };
         // Dropped while leadership is being handed over, or by too much that is uncommitted: it stays unproposed.
-        if self.raft.step(message).is_ok() {
+        let taken = self.raft.step(message).is_ok();
+        if taken {
             self.calls.mark_proposed(calls, self.now);
             self.relay.mark_proposed(writes, self.now);
         }
+        taken
     }
 
     /// Puts the cluster clock into entries: only the leader that appends them does.
@@ -554,6 +555,7 @@ impl Replica {
     fn release(&mut self, released: Released) {
         if released.ready > 0 {
             self.raft.on_persist_ready(released.ready);
+            self.advance_applied();
         }
         self.messages.extend(released.messages);
     }
@@ -599,23 +601,34 @@ impl Replica {
 }
 
 /// Proposals on their way into entries, each entry a block of bounded size.
-#[derive(Default)]
 struct Blocks {
-    bytes_max: usize,
+    block_bytes_max: usize,
+    bytes_left: usize,
     block: BlockBuilder,
     entries: Vec<eraftpb::Entry>,
 }
 
 impl Blocks {
-    fn push(&mut self, proposal: &Proposal) {
-        if self.block.bytes() >= self.bytes_max || self.block.len() == Block::PROPOSALS_MAX {
+    fn new(block_bytes_max: usize, bytes_max: usize) -> Blocks {
+        Blocks { block_bytes_max, bytes_left: bytes_max, block: BlockBuilder::new(), entries: Vec::new() }
+    }
+
+    /// False: there is no room left. (A single proposal may be larger than all the room there is.)
+    fn push(&mut self, proposal: &Proposal) -> bool {
+        if self.bytes_left == 0 {
+            return false;
+        }
+        if self.block.bytes() >= self.block_bytes_max || self.block.len() == Block::PROPOSALS_MAX {
             self.seal();
         }
+        let before = self.block.bytes();
         self.block.push(proposal);
+        self.bytes_left = self.bytes_left.saturating_sub(self.block.bytes() - before);
+        true
     }
 
     fn seal(&mut self) {
-        let block = std::mem::take(&mut self.block);
+        let block = std::mem::replace(&mut self.block, BlockBuilder::new());
         if !block.is_empty() {
             self.entries.push(eraftpb::Entry { data: block.finish(), ..eraftpb::Entry::default() });
         }
