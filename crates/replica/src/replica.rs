@@ -214,7 +214,9 @@ impl Replica {
         if self.leads() {
             self.clock += self.config.tick_ms;
         }
-        self.raft.tick();
+        if !self.is_mending() {
+            self.raft.tick();
+        }
         if !self.leads() {
             // A leader has its proposals in its own log; only what is passed on can vanish.
             let patience = u64::from(self.config.election_ticks) * 2;
@@ -237,7 +239,8 @@ impl Replica {
         if message.to != self.config.node || self.is_stale_rejection(&message) {
             return;
         }
-        if self.persists.installing() && matches!(message.kind, MessageKind::Snapshot) {
+        let campaigns = message.kind == MessageKind::TimeoutNow;
+        if campaigns && self.is_mending() || message.kind == MessageKind::Snapshot && self.persists.installing() {
             return; // Its sender tries again.
         }
         let mut raft = convert::message_to_raft(message);
@@ -249,6 +252,12 @@ impl Replica {
         }
         // Errors are of messages that come too late (of removed members, of former leaders): nothing to be done.
         let _ = self.raft.step(raft);
+    }
+
+    /// Whether a snapshot is on its way to become the state: its log starts there already, and is not durable yet. Such a member must
+    /// not campaign: raft-rs would look through the entries since the last applied one, which are gone, and panic.
+    fn is_mending(&self) -> bool {
+        self.raft.raft.raft_log.applied < self.raft.store().trimmed().0
     }
 
     /// raft-rs 0.7.0 takes a rejection that was overtaken by an acknowledgement at its word, and then has `next <= matched`
