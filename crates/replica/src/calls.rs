@@ -97,7 +97,12 @@ impl Calls {
     }
 
     /// Everybody who waits for this gets the answer. False: nobody did, not even the replica.
-    pub(crate) fn on_outcome(&mut self, key: WaitKey, outcome: &Outcome, answers: &mut Vec<(Ticket, Answer)>) -> bool {
+    pub(crate) fn on_outcome(
+        &mut self,
+        key: WaitKey,
+        outcome: &Outcome,
+        answers: &mut Vec<(Ticket, Answer)>,
+    ) -> bool {
         let Some(call) = self.calls.remove(&key) else { return false };
         self.bytes -= call.bytes;
         if call.proposed_at.is_none() {
@@ -136,7 +141,13 @@ impl Calls {
     }
 
     /// None: this client has its answer.
-    fn give_up(&mut self, key: WaitKey, ticket: Ticket, unknown: Unknown, not_executed: NotExecuted) -> Option<Answer> {
+    fn give_up(
+        &mut self,
+        key: WaitKey,
+        ticket: Ticket,
+        unknown: Unknown,
+        not_executed: NotExecuted,
+    ) -> Option<Answer> {
         let call = self.calls.get_mut(&key)?;
         let at = call.tickets.iter().position(|waiting| *waiting == ticket)?;
         call.tickets.remove(at);

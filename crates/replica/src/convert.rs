@@ -17,7 +17,11 @@ fn clock_of(bytes: &[u8]) -> ClusterTime {
 }
 
 pub(crate) fn entry_from_raft(entry: eraftpb::Entry) -> Entry {
-    assert_eq!(entry.entry_type, eraftpb::EntryType::EntryNormal, "membership entries are not written by this version");
+    assert_eq!(
+        entry.entry_type,
+        eraftpb::EntryType::EntryNormal,
+        "membership entries are not written by this version"
+    );
     Entry {
         index: Index(entry.index),
         term: Term(entry.term),
@@ -27,7 +31,8 @@ pub(crate) fn entry_from_raft(entry: eraftpb::Entry) -> Entry {
 }
 
 pub(crate) fn entry_to_raft(entry: Entry) -> eraftpb::Entry {
-    let mut raft = eraftpb::Entry { index: entry.index.0, term: entry.term.0, data: entry.data, ..Default::default() };
+    let mut raft =
+        eraftpb::Entry { index: entry.index.0, term: entry.term.0, data: entry.data, ..Default::default() };
     if entry.clock != ClusterTime(0) {
         raft.context = clock_bytes(entry.clock);
     }
@@ -39,7 +44,12 @@ pub(crate) fn hard_state_from_raft(state: &eraftpb::HardState) -> HardState {
 }
 
 pub(crate) fn hard_state_to_raft(state: HardState) -> eraftpb::HardState {
-    eraftpb::HardState { term: state.term.0, vote: state.vote.0, commit: state.commit.0, ..Default::default() }
+    eraftpb::HardState {
+        term: state.term.0,
+        vote: state.vote.0,
+        commit: state.commit.0,
+        ..Default::default()
+    }
 }
 
 pub(crate) fn conf_state_from_raft(state: &eraftpb::ConfState) -> ConfState {

@@ -16,6 +16,7 @@
 //! **Durability is an input.** Whatever may only be said once the disk has it (a vote, an acknowledgement of an append) stays
 //! inside until [`Input::Persisted`] comes in.
 
+mod blocks;
 mod calls;
 mod config;
 mod convert;

@@ -76,9 +76,19 @@ impl LogWindow {
             wanted: RefCell::default(),
             built: BTreeMap::new(),
         };
-        assert!(trimmed.0 <= applied.index.0, "the log is trimmed to {} beyond the state at {}", trimmed.0, applied.index);
+        assert!(
+            trimmed.0 <= applied.index.0,
+            "the log is trimmed to {} beyond the state at {}",
+            trimmed.0,
+            applied.index
+        );
         log.append(restored.entries.into_iter().map(entry_to_raft).collect());
-        assert!(log.last >= applied.index.0, "the log ends at {} before the state at {}", log.last, applied.index);
+        assert!(
+            log.last >= applied.index.0,
+            "the log ends at {} before the state at {}",
+            log.last,
+            applied.index
+        );
         log
     }
 
@@ -111,7 +121,9 @@ impl LogWindow {
             if self.terms.back().is_none_or(|run| run.1 != entry.term) {
                 self.terms.push_back((entry.index, entry.term));
             }
-            if self.marks.back().map_or(self.bytes_trimmed, |mark| mark.1) + self.mark_bytes <= self.bytes_total {
+            if self.marks.back().map_or(self.bytes_trimmed, |mark| mark.1) + self.mark_bytes
+                <= self.bytes_total
+            {
                 self.marks.push_back((entry.index, self.bytes_total));
             }
             self.window.push_back(entry);
@@ -209,7 +221,10 @@ impl LogWindow {
         let wanted = self.wanted.get_mut();
         let context = wanted.contexts.remove(&low.0)?;
         let entries: Vec<_> = entries.into_iter().map(entry_to_raft).collect();
-        assert!(entries.first().is_none_or(|first| first.index == low.0), "the disk answered with other entries");
+        assert!(
+            entries.first().is_none_or(|first| first.index == low.0),
+            "the disk answered with other entries"
+        );
         // An entry that was replaced while the disk was being read must not be sent as this leader's.
         let intact = entries.iter().all(|entry| self.term_of(entry.index) == Some(entry.term));
         if intact && !entries.is_empty() {
@@ -231,7 +246,10 @@ impl LogWindow {
         self.built.remove(&to.0);
     }
 
-    fn take_size_limited<'a>(entries: impl Iterator<Item = &'a eraftpb::Entry>, bytes_max: u64) -> Vec<eraftpb::Entry> {
+    fn take_size_limited<'a>(
+        entries: impl Iterator<Item = &'a eraftpb::Entry>,
+        bytes_max: u64,
+    ) -> Vec<eraftpb::Entry> {
         let mut bytes = 0;
         let mut taken = Vec::new();
         for entry in entries {
@@ -267,7 +285,10 @@ impl raft::Storage for LogWindow {
             let range = (low - first) as usize..(high - first) as usize;
             return Ok(Self::take_size_limited(self.window.range(range), bytes_max));
         }
-        assert!(context.can_async(), "what is not applied is in the window, and raft-rs reads the rest only for followers");
+        assert!(
+            context.can_async(),
+            "what is not applied is in the window, and raft-rs reads the rest only for followers"
+        );
         let mut wanted = self.wanted.borrow_mut();
         if let Some(entries) = wanted.fetched.remove(&low) {
             let below = entries.iter().take_while(|entry| entry.index < high);

@@ -81,7 +81,13 @@ impl Persists {
     }
 
     /// A ready waits behind the last persist. It comes back if there is nothing to wait for.
-    pub(crate) fn hold(&mut self, ready: u64, messages: Vec<Message>, own: bool, changes_term: bool) -> Option<Released> {
+    pub(crate) fn hold(
+        &mut self,
+        ready: u64,
+        messages: Vec<Message>,
+        own: bool,
+        changes_term: bool,
+    ) -> Option<Released> {
         if !own && self.held.is_empty() {
             return Some(Released { ready, messages });
         }

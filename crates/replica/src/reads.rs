@@ -99,7 +99,11 @@ impl Reads {
         let mut taken = Vec::new();
         let rounds = self.rounds.iter_mut().map(|round| &mut round.reads);
         for reads in rounds.chain(self.parked.values_mut()).chain([&mut self.waiting]) {
-            taken.extend(reads.extract_if(.., |read| which(read)).map(|read| (read.ticket, Answer::NotExecuted(why.clone()))));
+            taken.extend(
+                reads
+                    .extract_if(.., |read| which(read))
+                    .map(|read| (read.ticket, Answer::NotExecuted(why.clone()))),
+            );
         }
         self.len -= taken.len();
         taken

@@ -75,7 +75,15 @@ impl Relay {
 
     pub(crate) fn push(&mut self, ticket: Ticket, command: Command, bytes: u64, deadline: u64) {
         self.bytes += bytes;
-        self.writes.push_back(Write { seq: 0, ticket, command, bytes, deadline, proposed: false, skipped: false });
+        self.writes.push_back(Write {
+            seq: 0,
+            ticket,
+            command,
+            bytes,
+            deadline,
+            proposed: false,
+            skipped: false,
+        });
     }
 
     pub(crate) fn opened(&mut self, session: SessionId, now: u64) {
@@ -150,9 +158,13 @@ impl Relay {
             Outcome::Refused(Refusal::SessionUnknown) => Heard::SessionLost,
             // Not executed now and waiting here all the same: it was executed in entries that a snapshot replaced.
             Outcome::Refused(Refusal::Stale) => self.finish(at, Answer::Unknown(Unknown::Missed), now),
-            Outcome::Refused(refusal) => self.finish(at, Answer::NotExecuted(NotExecuted::Refused(refusal)), now),
+            Outcome::Refused(refusal) => {
+                self.finish(at, Answer::NotExecuted(NotExecuted::Refused(refusal)), now)
+            }
             Outcome::Reply(reply) => self.finish(at, Answer::Reply(reply), now),
-            Outcome::Opened(_) | Outcome::Done => panic!("a relayed command has a reply or a refusal, not {outcome:?}"),
+            Outcome::Opened(_) | Outcome::Done => {
+                panic!("a relayed command has a reply or a refusal, not {outcome:?}")
+            }
         }
     }
 

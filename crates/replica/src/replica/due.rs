@@ -1,0 +1,233 @@
+//! What is due after a batch of inputs: proposals, questions, and whatever raft-rs wants done.
+
+use bytes::Bytes;
+use pontoon_kv::{Index, NodeId, Proposal, SessionKind, Term};
+use raft::eraftpb;
+
+use super::Replica;
+use crate::{
+    HardState, Message, MessageKind,
+    blocks::Blocks,
+    convert,
+    io::{Output, Persist},
+    persist::Released,
+};
+
+impl Replica {
+    /// Leads the relay's session through its life: opened as soon as there is a leader, kept alive while idle.
+    pub(super) fn open_relay(&mut self) {
+        if self.relay_call.is_some() || self.stopping || self.leader().is_none() {
+            return;
+        }
+        let idle_ticks_max = self.config.limits.session_ttl_ms / 3 / self.config.tick_ms.max(1);
+        let session = self.relay.session();
+        if session.is_some() && self.now < self.relay.last_activity() + idle_ticks_max {
+            return;
+        }
+        let call = self.call_id();
+        self.relay_call = Some(call);
+        self.calls.push_own(match session {
+            None => Proposal::Open { call, kind: SessionKind::Relay },
+            Some(session) => Proposal::KeepAlive { call, session },
+        });
+        self.relay.touch(self.now);
+    }
+
+    /// Hands everything unproposed to Raft, in blocks, about [`Config::append_bytes_max`] in one message.
+    pub(super) fn propose(&mut self) {
+        while self.leader().is_some() && self.propose_some() {}
+    }
+
+    /// False: there is nothing left, or Raft does not take it now.
+    fn propose_some(&mut self) -> bool {
+        let mut blocks = Blocks::new(self.config.block_bytes_max, self.config.append_bytes_max as usize);
+        let calls = self.calls.unproposed().take_while(|proposal| blocks.push(proposal)).count();
+        let writes = self.relay.unproposed().take_while(|proposal| blocks.push(proposal)).count();
+        if calls + writes == 0 {
+            return false;
+        }
+        let mut entries = blocks.finish();
+        if self.leads() {
+            self.stamp(&mut entries);
+        }
+        let message = eraftpb::Message {
+            msg_type: eraftpb::MessageType::MsgPropose,
+            from: self.config.node.0,
+            entries: entries.into(),
+            ..eraftpb::Message::default()
+        };
+        // Dropped while leadership is being handed over, or by too much that is uncommitted: it stays unproposed.
+        let taken = self.raft.step(message).is_ok();
+        if taken {
+            self.calls.mark_proposed(calls, self.now);
+            self.relay.mark_proposed(writes, self.now);
+        }
+        taken
+    }
+
+    /// Puts the cluster clock into entries: only the leader that appends them does.
+    pub(super) fn stamp(&self, entries: &mut [eraftpb::Entry]) {
+        let clock = convert::clock_bytes(pontoon_kv::ClusterTime(self.clock));
+        for entry in entries {
+            entry.context = clock.clone();
+        }
+    }
+
+    pub(super) fn ask_read_index(&mut self) {
+        // raft-rs would drop the question without a word before the leader has committed in its term.
+        let answerable =
+            if self.leads() { self.raft.raft.commit_to_current_term() } else { self.leader().is_some() };
+        if !answerable || !self.reads.wants_round() {
+            return;
+        }
+        let id = self.call_id();
+        let context = Bytes::from([id.node.0.to_le_bytes(), id.nonce.to_le_bytes()].concat());
+        self.raft.read_index(context.to_vec());
+        self.reads.round_asked(context, self.now);
+    }
+
+    pub(super) fn drain_ready(&mut self) {
+        while self.raft.has_ready() {
+            self.handle_ready();
+        }
+        let raft = &self.raft.raft;
+        let seen = (raft.term, raft.leader_id, raft.state);
+        if seen != self.seen && raft.leader_id != raft::INVALID_ID {
+            self.relay.propose_again(self.now);
+            self.calls.propose_again();
+            self.reads.ask_again(self.now);
+        }
+        self.seen = seen;
+        let settled = self.applied.0.min(self.raft.raft.raft_log.persisted);
+        self.raft.mut_store().shrink_window(settled, self.config.window_bytes_max);
+    }
+
+    fn handle_ready(&mut self) {
+        let mut ready = self.raft.ready();
+        let number = ready.number();
+        let sync = ready.must_sync();
+        self.send(ready.take_messages());
+        for state in ready.take_read_states() {
+            self.reads.round_confirmed(&state.request_ctx, Index(state.index));
+        }
+        let hard_state = ready.hs().map(convert::hard_state_from_raft);
+        let snapshot =
+            Some(ready.snapshot()).filter(|snapshot| !snapshot.is_empty()).map(convert::snapshot_from_raft);
+        let committed = ready.take_committed_entries();
+        let entries = ready.take_entries();
+        let held = ready.take_persisted_messages();
+        let reset_to = snapshot.as_ref().map(|meta| (meta.index, meta.term));
+        if let Some(position) = reset_to {
+            self.raft.mut_store().reset(position);
+        }
+        // raft-rs reads these back from now on, before the disk has them.
+        self.raft.mut_store().append(entries.clone());
+        self.raft.advance_append_async(ready);
+
+        if let Some(meta) = snapshot {
+            self.persists.install();
+            self.outputs.push(Output::InstallSnapshot(meta));
+        }
+        let held = self.send_what_needs_no_disk(held, sync, hard_state);
+        self.persist(number, sync, reset_to, hard_state, entries, held);
+        if !committed.is_empty() {
+            let committed: Vec<_> = committed.into_iter().map(convert::entry_from_raft).collect();
+            self.outputs.push(Output::Apply(committed));
+        }
+    }
+
+    fn persist(
+        &mut self,
+        ready: u64,
+        sync: bool,
+        reset_to: Option<(Index, Term)>,
+        hard_state: Option<HardState>,
+        entries: Vec<eraftpb::Entry>,
+        held: Vec<Message>,
+    ) {
+        let own = sync || reset_to.is_some() || !entries.is_empty();
+        if own {
+            let entries: Vec<_> = entries.into_iter().map(convert::entry_from_raft).collect();
+            self.clock = entries.last().map_or(0, |entry| entry.clock.0).max(self.clock);
+            let persist = Persist { sync: true, reset_to, hard_state, entries, ..Persist::default() };
+            if let Some(persist) = self.persists.push(persist) {
+                self.outputs.push(Output::Persist(persist));
+            }
+        } else if let Some(hard_state) = hard_state {
+            self.persists.note_hard_state(hard_state);
+        }
+        if let Some(released) = self.persists.hold(ready, held, own, own && hard_state.is_some()) {
+            self.release(released);
+        }
+    }
+
+    /// raft-rs holds back all messages of a member that does not lead until the disk has what came with them. Three kinds
+    /// claim nothing that the disk must remember, and a slow disk must not delay them: what is passed on to the leader, and
+    /// the answer to a heartbeat of a term that is durable.
+    fn send_what_needs_no_disk(
+        &mut self,
+        held: Vec<eraftpb::Message>,
+        sync: bool,
+        hard_state: Option<HardState>,
+    ) -> Vec<Message> {
+        let term_pending = self.persists.term_in_flight() || (sync && hard_state.is_some());
+        let mut kept = Vec::new();
+        for message in held.into_iter().map(convert::message_from_raft) {
+            match message.kind {
+                MessageKind::Propose | MessageKind::ReadIndex => self.messages.push(message),
+                MessageKind::HeartbeatResponse if !term_pending => self.messages.push(message),
+                _ => kept.push(message),
+            }
+        }
+        kept
+    }
+
+    pub(super) fn release(&mut self, released: Released) {
+        if released.ready > 0 {
+            self.raft.on_persist_ready(released.ready);
+            self.advance_applied();
+        }
+        self.messages.extend(released.messages);
+    }
+
+    fn send(&mut self, messages: Vec<eraftpb::Message>) {
+        for message in messages.into_iter().map(convert::message_from_raft) {
+            if message.kind == MessageKind::Snapshot {
+                self.pinned.retain(|(to, _)| *to != message.to);
+                self.outputs.push(Output::SendSnapshot(message));
+            } else {
+                self.messages.push(message);
+            }
+        }
+    }
+
+    pub(super) fn trim_log(&mut self) {
+        if self.persists.installing() {
+            return;
+        }
+        if let Some(position) = self.trim.position(self.raft.store(), self.applied) {
+            self.raft.mut_store().trim(position);
+            if let Some(persist) =
+                self.persists.push(Persist { trim_to: Some(position), ..Persist::default() })
+            {
+                self.outputs.push(Output::Persist(persist));
+            }
+        }
+        if self.trim.wants_flush(self.raft.store(), self.applied) {
+            self.outputs.push(Output::FlushState);
+        }
+    }
+
+    /// What raft-rs asked its storage for and did not get at once.
+    pub(super) fn collect_wanted(&mut self) {
+        let wanted = self.raft.mut_store().take_wanted();
+        for (low, high, bytes_max) in wanted.reads {
+            self.outputs.push(Output::ReadLog { low: Index(low), high: Index(high), bytes_max });
+        }
+        for to in wanted.snapshots.into_iter().map(NodeId) {
+            if self.trim.may_build(to, self.now) {
+                self.outputs.push(Output::BuildSnapshot { to });
+            }
+        }
+    }
+}
