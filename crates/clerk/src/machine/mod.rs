@@ -234,11 +234,8 @@ impl Machine {
     }
 
     fn fire_timers(&mut self) {
-        while let Some((at, timer)) = self.timers.pop_first() {
-            if at > self.now {
-                self.timers.insert((at, timer));
-                return;
-            }
+        while let Some((_, timer)) = self.timers.first().copied().filter(|&(at, _)| at <= self.now) {
+            self.timers.pop_first();
             match timer {
                 Timer::Deadline(call) => self.deadline_passed(call),
                 Timer::Retry(call) => self.rested(call),
