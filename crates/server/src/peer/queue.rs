@@ -1,107 +1,107 @@
-//! What waits to be sent to one member: bounded, and never in the way of the core.
+//! What waits to be written to one member: bounded, and never in the way of the core thread.
 
-use std::{
-    collections::VecDeque,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Mutex};
 
-use pontoon_replica::Message;
+use pontoon_kv::GroupId;
+use pontoon_replica::{Message, MessageKind};
 use pontoon_wire::peer::message_bytes;
 use tokio::sync::Notify;
 
-/// Bytes of messages with entries that may wait for one member.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Messages that wait in one lane.
+const LANE_MESSAGES_MAX: usize = 65_536;
+/// Bytes that wait in the lane of messages with entries. One larger message goes alone.
+const BULK_BYTES_MAX: usize = 64 << 20;
+/// Bytes that wait in the lane of short messages.
+const URGENT_BYTES_MAX: usize = 8 << 20;
 
-/// Messages that may wait for one member.
-const QUEUE_LEN_MAX: usize = 16_384;
-
-/// A member that cannot be reached is reported at most this often.
-const REPORT_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Messages to one member. Those without entries (heartbeats, votes, answers) overtake those with.
+/// Two lanes: what carries entries, in its order; and everything else, in its order, which is written first. So heartbeats,
+/// votes and acknowledgements wait behind one write of entries at most. (Raft allows any reordering.)
 #[derive(Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
-    wake: Notify,
+    lanes: Mutex<Lanes>,
+    filled: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    connected: bool,
-    urgent: VecDeque<Message>,
-    bulk: VecDeque<Message>,
-    bulk_bytes: usize,
-    reported: Option<Instant>,
-    dirty: bool,
+struct Lanes {
+    /// Whether there is a connection. Without one nothing is kept: it would be out of date before it could be sent.
+    open: bool,
+    urgent: Lane,
+    bulk: Lane,
 }
 
-/// What became of a message.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Pushed {
-    Queued,
-    Dropped,
-    /// Dropped, and it is time to say so.
-    Report,
+#[derive(Default)]
+struct Lane {
+    messages: VecDeque<(GroupId, Message, usize)>,
+    bytes: usize,
 }
 
 impl Queue {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("no panic holds this lock")
+    /// Adds messages of a group. Returns whether all found a place.
+    pub(super) fn push(&self, group: GroupId, messages: impl Iterator<Item = Message>) -> bool {
+        let mut lanes = self.lanes.lock().expect("no panic holds this lock");
+        if !lanes.open {
+            return messages.count() == 0;
+        }
+        let mut all = true;
+        for message in messages {
+            all &= match message.kind {
+                MessageKind::Append | MessageKind::Propose => lanes.bulk.push(group, message, BULK_BYTES_MAX),
+                _ => lanes.urgent.push(group, message, URGENT_BYTES_MAX),
+            };
+        }
+        drop(lanes);
+        self.filled.notify_one();
+        all
     }
 
-    pub(super) fn push(&self, message: Message) -> Pushed {
-        let mut state = self.state();
-        let bytes = if message.entries.is_empty() { 0 } else { message_bytes(&message) };
-        let len = state.urgent.len() + state.bulk.len();
-        if !state.connected || len >= QUEUE_LEN_MAX || state.bulk_bytes + bytes > QUEUE_BYTES_MAX {
-            let due = state.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL);
-            if due {
-                state.reported = Some(Instant::now());
+    /// There is a connection.
+    pub(super) fn open(&self) {
+        self.lanes.lock().expect("no panic holds this lock").open = true;
+    }
+
+    /// There is none any more; what waited is dropped.
+    pub(super) fn close(&self) {
+        let closed = std::mem::take(&mut *self.lanes.lock().expect("no panic holds this lock"));
+        // Outside of the lock: the core thread may be waiting for it.
+        drop(closed);
+    }
+
+    /// Takes all short messages and about `bulk_bytes` of the others: at least one, if there is any.
+    pub(super) fn take(&self, bulk_bytes: usize, into: &mut Vec<(GroupId, Message)>) {
+        let mut lanes = self.lanes.lock().expect("no panic holds this lock");
+        lanes.urgent.take(usize::MAX, into);
+        lanes.bulk.take(bulk_bytes, into);
+    }
+
+    /// Waits until something was added since the last call.
+    pub(super) async fn filled(&self) {
+        self.filled.notified().await;
+    }
+}
+
+impl Lane {
+    fn push(&mut self, group: GroupId, message: Message, bytes_max: usize) -> bool {
+        let bytes = message_bytes(&message);
+        let full = self.messages.len() >= LANE_MESSAGES_MAX || self.bytes + bytes > bytes_max;
+        if full && !self.messages.is_empty() {
+            return false;
+        }
+        self.bytes += bytes;
+        self.messages.push_back((group, message, bytes));
+        true
+    }
+
+    fn take(&mut self, bytes_max: usize, into: &mut Vec<(GroupId, Message)>) {
+        let mut taken = 0;
+        while let Some((_, _, bytes)) = self.messages.front() {
+            if taken > 0 && bytes.saturating_add(taken) > bytes_max {
+                break;
             }
-            return if due { Pushed::Report } else { Pushed::Dropped };
+            let (group, message, bytes) = self.messages.pop_front().expect("it has a front");
+            self.bytes -= bytes;
+            taken += bytes;
+            into.push((group, message));
         }
-        state.bulk_bytes += bytes;
-        state.dirty = true;
-        if message.entries.is_empty() { state.urgent.push_back(message) } else { state.bulk.push_back(message) }
-        Pushed::Queued
-    }
-
-    /// Wakes the sending task if anything was queued since the last time.
-    pub(super) fn wake(&self) {
-        if std::mem::take(&mut self.state().dirty) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// The connection is up or down; what waits is void when it goes down.
-    pub(super) fn set_connected(&self, connected: bool) {
-        let reported = self.state().reported;
-        *self.state() = State { connected, reported, ..State::default() };
-    }
-
-    /// Waits until there are messages and takes them, the urgent ones first, the others up to about `bytes_max`.
-    pub(super) async fn take(&self, bytes_max: usize) -> Vec<Message> {
-        loop {
-            let taken = self.try_take(bytes_max);
-            if !taken.is_empty() {
-                return taken;
-            }
-            self.wake.notified().await;
-        }
-    }
-
-    fn try_take(&self, bytes_max: usize) -> Vec<Message> {
-        let mut state = self.state();
-        let mut taken: Vec<Message> = state.urgent.drain(..).collect();
-        let mut bytes = 0;
-        while bytes < bytes_max {
-            let Some(message) = state.bulk.pop_front() else { break };
-            let size = message_bytes(&message);
-            bytes += size;
-            state.bulk_bytes -= size;
-            taken.push(message);
-        }
-        taken
     }
 }

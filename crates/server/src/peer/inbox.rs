@@ -1,0 +1,58 @@
+//! From the members' connections into the inbox of a group's core thread.
+
+use crossbeam_channel::{Sender, TrySendError};
+use pontoon_kv::{GroupId, NodeId};
+use pontoon_replica::Input;
+
+use super::{PeerEvent, PeerSink, Undelivered};
+use crate::gateway::Event;
+
+/// The inbox of the one group of this server. Events of other groups are dropped: no member of this cluster has any.
+pub struct GroupInbox {
+    group: GroupId,
+    inbox: Sender<Event>,
+}
+
+impl GroupInbox {
+    /// Passes the events of `group` on to `inbox`.
+    pub fn new(group: GroupId, inbox: Sender<Event>) -> GroupInbox {
+        GroupInbox { group, inbox }
+    }
+}
+
+impl PeerSink for GroupInbox {
+    fn deliver(&self, event: PeerEvent) -> Result<(), Undelivered> {
+        let group = match event {
+            PeerEvent::Messages { group, .. }
+            | PeerEvent::SnapshotReceived { group, .. }
+            | PeerEvent::SnapshotSent { group, .. } => group,
+            PeerEvent::Unreachable(_) => self.group,
+        };
+        if group != self.group {
+            return Ok(());
+        }
+        let (event, from) = match event {
+            PeerEvent::Messages { messages, from, .. } => (Event::Messages(messages), Some(from)),
+            PeerEvent::Unreachable(node) => (Event::Input(Input::Unreachable(node)), None),
+            PeerEvent::SnapshotReceived { message, .. } => {
+                (Event::Input(Input::SnapshotReceived(message)), None)
+            }
+            PeerEvent::SnapshotSent { to, ok, .. } => (Event::Input(Input::SnapshotSent { to, ok }), None),
+        };
+        self.inbox.try_send(event).map_err(|error| match error {
+            TrySendError::Full(event) => Undelivered::Full(back(group, from, event)),
+            TrySendError::Disconnected(_) => Undelivered::Stopped,
+        })
+    }
+}
+
+/// The event that found no room, as it was.
+fn back(group: GroupId, from: Option<NodeId>, event: Event) -> PeerEvent {
+    match (event, from) {
+        (Event::Messages(messages), Some(from)) => PeerEvent::Messages { group, from, messages },
+        (Event::Input(Input::Unreachable(node)), _) => PeerEvent::Unreachable(node),
+        (Event::Input(Input::SnapshotReceived(message)), _) => PeerEvent::SnapshotReceived { group, message },
+        (Event::Input(Input::SnapshotSent { to, ok }), _) => PeerEvent::SnapshotSent { group, to, ok },
+        (event, _) => unreachable!("{event:?} is none of those that were made from a peer's event"),
+    }
+}
