@@ -294,11 +294,12 @@ impl raft::Storage for LogWindow {
             let below = entries.iter().take_while(|entry| entry.index < high);
             return Ok(Self::take_size_limited(below, bytes_max));
         }
-        if !wanted.contexts.contains_key(&low) {
-            // Another follower that waits for the same place asks again after its next heartbeat.
-            wanted.contexts.insert(low, context);
-            wanted.reads.push((low, high.min(first), bytes_max));
-        }
+        let Wanted { reads, contexts, .. } = &mut *wanted;
+        // Another follower that waits for the same place asks again after its next heartbeat.
+        contexts.entry(low).or_insert_with(|| {
+            reads.push((low, high.min(first), bytes_max));
+            context
+        });
         Err(StorageError::LogTemporarilyUnavailable.into())
     }
 

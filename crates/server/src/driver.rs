@@ -22,7 +22,7 @@ pub(crate) use self::{
     backlog::Backlog,
     core::Core,
     disk::{LogJob, LogReader, LogWriter, ReadJob},
-    snapshots::{Pinned, Staged},
+    snapshots::{Incoming, Pinned},
 };
 
 use crossbeam_channel::Sender;

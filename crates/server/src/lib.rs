@@ -1,9 +1,15 @@
 //! One Pontoon server: threads, sockets and files around the deterministic core.
 
+pub mod client;
+mod driver;
 pub mod gateway;
+pub mod peer;
+mod recovery;
+pub mod server;
 pub mod settings;
 pub mod status;
 
 pub use gateway::Gateway;
 pub use settings::{ClusterSettings, Settings};
+pub use server::{Server, StartError};
 pub use status::Status;

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use pontoon_kv::{Command, Entry, Machine, NodeId, Store, StoreError};
+use pontoon_kv::{Command, Entry, GroupId, Machine, NodeId, StoreError, snapshot::{Header, SnapshotWriter}};
 use pontoon_replica::{Answer, Input, SnapshotMeta, Ticket};
-use pontoon_storage::StateStore;
+use pontoon_storage::{StateStore, state::StateHandle};
+use tokio::sync::oneshot;
 
-use super::{Backlog, Fatal, Pinned, Staged};
+use super::{Backlog, Fatal, Incoming, Pinned};
 use crate::gateway::{Event, Gateway};
 
 /// Entries of consecutive jobs are applied as one batch, up to this many jobs.
@@ -26,7 +27,7 @@ pub(crate) enum ApplyJob {
     /// Make the state durable, in the background.
     Flush,
     /// Tell a digest of the whole state (index and hash).
-    Digest(tokio::sync::oneshot::Sender<String>),
+    Digest(oneshot::Sender<Result<String, String>>),
     /// End.
     Stop,
 }
@@ -34,12 +35,14 @@ pub(crate) enum ApplyJob {
 /// The apply thread's belongings.
 pub(crate) struct Applier {
     pub(crate) machine: Machine<StateStore>,
+    pub(crate) group: GroupId,
+    pub(crate) state: StateHandle,
     pub(crate) jobs: Receiver<ApplyJob>,
     pub(crate) inbox: Sender<Event>,
     pub(crate) gateway: Gateway,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
-    pub(crate) staged: Arc<Staged>,
+    pub(crate) incoming: Arc<Incoming>,
     pub(crate) fatal: Fatal,
 }
 
@@ -84,9 +87,9 @@ impl Applier {
         match job {
             ApplyJob::Apply { .. } => unreachable!("the caller collects these"),
             ApplyJob::Read(reads) => self.read(reads)?,
-            ApplyJob::Pin(to) => self.pin(to),
+            ApplyJob::Pin(to) => self.pin(to)?,
             ApplyJob::Install(meta) => self.install(meta)?,
-            ApplyJob::Flush => self.machine.store_mut().request_flush(),
+            ApplyJob::Flush => self.state.request_flush(),
             ApplyJob::Digest(teller) => self.digest(teller),
             ApplyJob::Stop => return Ok(false),
         }
@@ -102,23 +105,20 @@ impl Applier {
         Ok(())
     }
 
-    fn pin(&mut self, to: NodeId) {
-        let applied = self.machine.applied().clone();
-        let meta = SnapshotMeta {
-            index: applied.index,
-            term: applied.term,
-            clock: applied.clock,
-            conf_state: applied.conf_state,
-        };
-        self.pinned.pin(to, meta.clone(), self.machine.store().view());
+    fn pin(&mut self, to: NodeId) -> Result<(), StoreError> {
+        let snapshot = SnapshotWriter::new(self.machine.view(), self.group)?;
+        let meta = meta_of(snapshot.header());
+        self.pinned.pin(to, snapshot);
         self.tell(Input::SnapshotBuilt { to, meta });
+        Ok(())
     }
 
     fn install(&mut self, meta: SnapshotMeta) -> Result<(), StoreError> {
         let started = Instant::now();
-        let staged = self.staged.take(&meta);
+        let staged = self.incoming.take(&meta);
         let staged = staged.ok_or_else(|| StoreError(format!("the snapshot at {} that was received is gone", meta.index)))?;
-        self.machine.install(staged)?;
+        let store = self.machine.store_mut().install(staged)?;
+        self.machine.replace(store)?;
         assert_eq!(self.machine.applied().index, meta.index, "the snapshot's state is of the index that announced it");
         tracing::info!(index = meta.index.0, ms = started.elapsed().as_millis() as u64, "snapshot installed");
         self.tell(Input::SnapshotInstalled(meta));
@@ -126,16 +126,13 @@ impl Applier {
     }
 
     /// Reads all of the state: on a thread of its own, from a view.
-    fn digest(&self, teller: tokio::sync::oneshot::Sender<String>) {
-        let view = self.machine.store().view();
+    fn digest(&self, teller: oneshot::Sender<Result<String, String>>) {
+        let view = self.machine.view();
         let index = self.machine.applied().index;
         std::thread::spawn(move || {
-            let text = match pontoon_kv::state_hash(&view) {
-                Ok(hash) => format!("{index}:{hash:032x}"),
-                Err(error) => format!("failed: {error}"),
-            };
+            let hash = pontoon_kv::state_hash(&view).map_err(|error| error.to_string());
             // Whoever asked may have left.
-            let _ = teller.send(text);
+            let _ = teller.send(hash.map(|hash| format!("{index}:{hash:032x}")));
         });
     }
 
@@ -143,4 +140,10 @@ impl Applier {
         // The core thread ends only after this one was told to, or after a fatal error.
         let _ = self.inbox.send(Event::Input(input));
     }
+}
+
+/// A snapshot's header as the core knows it.
+pub(super) fn meta_of(Header { applied, .. }: &Header) -> SnapshotMeta {
+    let conf_state = applied.conf_state.clone();
+    SnapshotMeta { index: applied.index, term: applied.term, clock: applied.clock, conf_state }
 }

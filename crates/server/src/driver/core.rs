@@ -6,6 +6,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use pontoon_kv::GroupId;
 use pontoon_replica::{Input, Output, Replica, Role};
 
 use super::{ApplyJob, Backlog, LogJob, Pinned, ReadJob};
@@ -23,6 +24,7 @@ const TICKS_MADE_UP_MAX: u32 = 2;
 
 /// The core thread's belongings.
 pub(crate) struct Core {
+    pub(crate) group: GroupId,
     pub(crate) replica: Replica,
     pub(crate) tick: Duration,
     pub(crate) inbox: Receiver<Event>,
@@ -32,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) apply: Sender<ApplyJob>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
-    pub(crate) peers: Option<Peers>,
+    pub(crate) peers: Option<Arc<Peers>>,
 }
 
 impl Core {
@@ -102,7 +104,7 @@ impl Core {
         match output {
             Output::Send(messages) => {
                 if let Some(peers) = &self.peers {
-                    peers.send(messages);
+                    peers.send(self.group, messages);
                 }
             }
             Output::Persist(persist) => drop(self.log.send(LogJob::Persist(persist))),
@@ -126,7 +128,7 @@ impl Core {
         let to = message.to;
         let source = message.snapshot.as_ref().and_then(|meta| self.pinned.take(to, meta.index));
         match (source, &self.peers) {
-            (Some(source), Some(peers)) => peers.send_snapshot(to, message, source),
+            (Some(source), Some(peers)) => peers.send_snapshot(self.group, message, source),
             _ => self.replica.step(Input::SnapshotSent { to, ok: false }),
         }
     }

@@ -1,15 +1,22 @@
 //! Snapshots on their way out (pinned views) and in (staged beside the state).
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock},
+};
 
 use bytes::Bytes;
 use pontoon_kv::{
     GroupId, Index, NodeId, Store,
-    snapshot::{Header, SnapshotReader, SnapshotWriter},
+    snapshot::{Part, SnapshotReader, SnapshotWriter},
 };
 use pontoon_replica::{Message, SnapshotMeta};
-use pontoon_storage::{StagedState, StateStore, Stager};
+use pontoon_storage::{
+    StateStore,
+    state::{Stage, Staged, StateHandle},
+};
 
+use super::apply::meta_of;
 use crate::peer::{SnapshotSink, SnapshotSource, SnapshotStage};
 
 type View = <StateStore as Store>::View;
@@ -17,12 +24,12 @@ type View = <StateStore as Store>::View;
 /// Views pinned for followers until they are streamed.
 #[derive(Default)]
 pub(crate) struct Pinned {
-    views: Mutex<BTreeMap<NodeId, (SnapshotMeta, View)>>,
+    views: Mutex<BTreeMap<NodeId, SnapshotWriter<View>>>,
 }
 
 impl Pinned {
-    pub(crate) fn pin(&self, to: NodeId, meta: SnapshotMeta, view: View) {
-        self.views.lock().expect("no panic holds this lock").insert(to, (meta, view));
+    pub(crate) fn pin(&self, to: NodeId, snapshot: SnapshotWriter<View>) {
+        self.views.lock().expect("no panic holds this lock").insert(to, snapshot);
     }
 
     pub(crate) fn release(&self, to: NodeId) {
@@ -30,17 +37,10 @@ impl Pinned {
     }
 
     /// The pinned view as a stream of blocks, if it is the one at `index`.
-    pub(crate) fn take(&self, group: GroupId, to: NodeId, index: Index) -> Option<Box<dyn SnapshotSource + Send>> {
-        let mut views = self.views.lock().expect("no panic holds this lock");
-        let (meta, view) = views.remove(&to).filter(|(meta, _)| meta.index == index)?;
-        let header = Header {
-            group,
-            index: meta.index,
-            term: meta.term,
-            clock: meta.clock,
-            conf_state: meta.conf_state,
-        };
-        Some(Box::new(Source(SnapshotWriter::new(view, header))))
+    pub(crate) fn take(&self, to: NodeId, index: Index) -> Option<Box<dyn SnapshotSource + Send>> {
+        let pinned = self.views.lock().expect("no panic holds this lock").remove(&to);
+        let snapshot = pinned.filter(|snapshot| snapshot.header().applied.index == index)?;
+        Some(Box::new(Source(snapshot)))
     }
 }
 
@@ -49,5 +49,73 @@ struct Source(SnapshotWriter<View>);
 impl SnapshotSource for Source {
     fn next_block(&mut self) -> Result<Option<Bytes>, String> {
         self.0.next_block().map_err(|error| error.to_string())
+    }
+}
+
+/// Where incoming snapshots are staged until the core has them installed. One is kept: the last that arrived whole.
+pub(crate) struct Incoming {
+    group: GroupId,
+    /// The state, once it is open: members may connect before.
+    state: OnceLock<StateHandle>,
+    arrived: Arc<Mutex<Option<(SnapshotMeta, Staged)>>>,
+}
+
+impl Incoming {
+    pub(crate) fn new(group: GroupId) -> Incoming {
+        Incoming { group, state: OnceLock::new(), arrived: Arc::default() }
+    }
+
+    /// The state is open: snapshots may come.
+    pub(crate) fn open(&self, state: StateHandle) {
+        assert!(self.state.set(state).is_ok(), "a server opens its state once");
+    }
+
+    /// The snapshot that arrived, if it is this one.
+    pub(crate) fn take(&self, meta: &SnapshotMeta) -> Option<Staged> {
+        let arrived = self.arrived.lock().expect("no panic holds this lock").take();
+        arrived.filter(|(arrived, _)| arrived == meta).map(|(_, staged)| staged)
+    }
+}
+
+impl SnapshotSink for Incoming {
+    fn begin(&self, group: GroupId, message: &Message) -> Result<Box<dyn SnapshotStage>, String> {
+        let meta = message.snapshot.clone().ok_or("the message that announces it is of no snapshot")?;
+        assert_eq!(group, self.group, "messages of other groups are refused before");
+        let state = self.state.get().ok_or("this server is still starting")?;
+        let stage = state.stage(meta.index).map_err(|error| error.to_string())?;
+        let reader = SnapshotReader::new(self.group);
+        Ok(Box::new(Arriving { meta, stage, reader, sound: false, arrived: self.arrived.clone() }))
+    }
+}
+
+struct Arriving {
+    meta: SnapshotMeta,
+    stage: Stage,
+    reader: SnapshotReader,
+    /// The end block was there and everything checked.
+    sound: bool,
+    arrived: Arc<Mutex<Option<(SnapshotMeta, Staged)>>>,
+}
+
+impl SnapshotStage for Arriving {
+    fn block(&mut self, block: Bytes) -> Result<(), String> {
+        match self.reader.push(block).map_err(|error| error.to_string())? {
+            Part::Header(header) if meta_of(&header) == self.meta => Ok(()),
+            Part::Header(_) => Err("it is not the snapshot that was announced".to_string()),
+            Part::Pairs(pairs) => self.stage.push(pairs).map_err(|error| error.to_string()),
+            Part::End => {
+                self.sound = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        if !self.sound {
+            return Err("it ended before its end block".to_string());
+        }
+        let staged = self.stage.finish().map_err(|error| error.to_string())?;
+        *self.arrived.lock().expect("no panic holds this lock") = Some((self.meta, staged));
+        Ok(())
     }
 }

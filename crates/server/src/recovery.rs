@@ -1,0 +1,88 @@
+//! What a server finds on its disk when it starts, and how the parts are made to fit.
+
+use std::time::Instant;
+
+use pontoon_kv::{ConfState, GroupId, Machine};
+use pontoon_replica::{Persist, Restored};
+use pontoon_storage::{DataFolder, Log, LogOptions, RestoredLog, StateOptions, StateStore, state::Notify};
+
+use crate::{Settings, server::StartError};
+
+/// A recovered member.
+pub(crate) struct Recovered {
+    pub(crate) log: Log,
+    pub(crate) restored: Restored,
+    pub(crate) machine: Machine<StateStore>,
+    /// New with each start.
+    pub(crate) seed: u64,
+}
+
+impl Recovered {
+    /// Opens log and state. The log replays to the state what it had not made durable, once the leader confirms how far the log
+    /// is committed.
+    pub(crate) fn open(folder: &DataFolder, settings: &Settings, group: GroupId, notify: Notify) -> Result<Recovered, StartError> {
+        let started = Instant::now();
+        let options = StateOptions {
+            memtable_bytes: settings.memtable_bytes,
+            cache_bytes: settings.cache_bytes,
+            ..StateOptions::default()
+        };
+        let log = Log::open(&folder.log(), LogOptions::for_trim_bytes(settings.snapshot_log_bytes)).map_err(StartError::new)?;
+        let state = StateStore::open(&folder.state(group), group, options, notify).map_err(StartError::new)?;
+        let members = settings.cluster.members.keys().copied().collect();
+        let initial = ConfState { voters: members, ..ConfState::default() };
+        let machine = Machine::open(state, settings.cluster.limits, initial).map_err(StartError::new)?;
+        let restored = fit(&log, group, &machine)?;
+
+        let replay = restored.entries.iter().filter(|entry| entry.index > machine.applied().index).count();
+        let RestoredLog { hard_state, trimmed, entries, bytes } = restored;
+        tracing::info!(
+            term = hard_state.term.0,
+            state = machine.applied().index.0,
+            last = entries.last().map_or(trimmed.0.0, |entry| entry.index.0),
+            trimmed = trimmed.0.0,
+            log_bytes = bytes,
+            replay,
+            sessions = machine.sessions(),
+            ms = started.elapsed().as_millis() as u64,
+            "recovered: entries after the state are replayed"
+        );
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(StartError::new)?;
+        let restored = Restored { hard_state, applied: machine.applied().clone(), trimmed, entries };
+        Ok(Recovered { log, restored, machine, seed: u64::from_le_bytes(seed) })
+    }
+}
+
+/// The log, fit to the state.
+fn fit(log: &Log, group: GroupId, machine: &Machine<StateStore>) -> Result<RestoredLog, StartError> {
+    let restored = log.restore(group).map_err(StartError::new)?;
+    let applied = machine.applied();
+    if restored.trimmed.0 > applied.index {
+        let (trimmed, state) = (restored.trimmed.0, applied.index);
+        return Err(StartError(format!(
+            "the state ends at entry {state}, and the log begins after entry {trimmed}: the state folder is older than the log or \
+             was removed. Restore both from the same moment, or remove the data folder and let the server join under a new id"
+        )));
+    }
+    let position = (applied.index, applied.term);
+    let term = |index| match index == restored.trimmed.0 {
+        true => Some(restored.trimmed.1),
+        false => restored.entries.iter().find(|entry| entry.index == index).map(|entry| entry.term),
+    };
+    if term(applied.index) == Some(applied.term) {
+        return Ok(restored);
+    }
+    if restored.is_blank() {
+        let state = applied.index;
+        return Err(StartError(format!(
+            "the state ends at entry {state}, and the log is empty: it was removed, and with it what this server has voted and \
+             acknowledged. Restore the log, or remove the data folder and let the server join under a new id"
+        )));
+    }
+    // A snapshot became the state, and the crash came before the log was reset to start after it.
+    let persist = Persist { sync: true, reset_to: Some(position), ..Persist::default() };
+    log.write(&[(group, persist)]).map_err(StartError::new)?;
+    tracing::info!(index = position.0.0, "the log was reset to start after the snapshot that is the state");
+    log.restore(group).map_err(StartError::new)
+}

@@ -1,0 +1,261 @@
+//! A server's life: open the folder, recover, run, stop.
+
+use std::{
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use pontoon_kv::GroupId;
+use pontoon_replica::{Config, Input, Replica};
+use pontoon_storage::{DataFolder, state::Notice};
+use tokio::sync::watch;
+
+use crate::{
+    Gateway, Settings,
+    client::{Digest, Listener},
+    driver::{Applier, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned, ReadJob},
+    gateway::Event,
+    peer::{GroupInbox, Peers},
+    recovery::Recovered,
+};
+
+/// The one group of today. All that belongs to a group is tagged with it; only this crate's start knows that there is one.
+pub const GROUP: GroupId = GroupId(1);
+
+/// Events that may wait for the core thread; beyond that clients are told that the server is busy, and members wait.
+const INBOX_LEN_MAX: usize = 16_384;
+
+/// How long a stopping server waits until its leadership is taken over and its requests are answered.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why a server did not start. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub(crate) String);
+
+impl StartError {
+    pub(crate) fn new(error: impl std::fmt::Display) -> StartError {
+        StartError(error.to_string())
+    }
+}
+
+/// A running server.
+pub struct Server {
+    gateway: Gateway,
+    peers: Option<Arc<Peers>>,
+    clients: Clients,
+    runtime: tokio::runtime::Runtime,
+    threads: Threads,
+    failed: Receiver<String>,
+    /// Locked until the last file is closed.
+    _folder: DataFolder,
+}
+
+/// The task that serves the clients, and how to end it.
+struct Clients {
+    stop: watch::Sender<bool>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+/// The threads around the core, and how to end them.
+struct Threads {
+    inbox: Sender<Event>,
+    log: Sender<LogJob>,
+    reader: Sender<ReadJob>,
+    apply: Sender<ApplyJob>,
+    core: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the data folder, recovers what it holds, and serves. Returns when clients can connect; whether there is a leader yet
+    /// is another matter. Must not be called within an asynchronous runtime.
+    pub fn start(settings: Settings) -> Result<Server, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .thread_name("pontoon-net")
+            .build()
+            .map_err(StartError::new)?;
+        let (inbox, events) = bounded(INBOX_LEN_MAX);
+        let (apply, apply_jobs) = unbounded();
+        let gateway = Gateway::new(inbox.clone());
+        // Ports first: a taken one must leave the folder as it was.
+        let listener = runtime.block_on(Listener::bind(&settings)).map_err(StartError::new)?;
+        let incoming = Arc::new(Incoming::new(GROUP));
+        let peers = match settings.cluster.members.len() {
+            1 => None,
+            _ => {
+                let sink = Arc::new(GroupInbox::new(GROUP, inbox.clone()));
+                let peers = Peers::start(&settings, runtime.handle(), sink, incoming.clone());
+                Some(Arc::new(peers.map_err(StartError::new)?))
+            }
+        };
+        let (fatal, failed) = bounded(1);
+        let fatal = Fatal(fatal);
+        let folder = DataFolder::open(&settings.data, &settings.cluster.id, settings.node).map_err(StartError::new)?;
+        let recovered = Recovered::open(&folder, &settings, GROUP, notifier(inbox.clone(), fatal.clone()))?;
+
+        let channels = Channels { inbox, events, apply, apply_jobs };
+        let threads = Threads::start(&settings, recovered, channels, &gateway, incoming, peers.clone(), fatal)?;
+        let (stop, stopped) = watch::channel(false);
+        let served = runtime.spawn(listener.serve(gateway.clone(), digest(threads.apply.clone()), stopped));
+        let clients = Clients { stop, served };
+        Ok(Server { gateway, peers, clients, runtime, threads, failed, _folder: folder })
+    }
+
+    /// Says why this server cannot go on, if that happens (a failed fsync, say): the process should end with that sentence.
+    pub fn failed(&self) -> Receiver<String> {
+        self.failed.clone()
+    }
+
+    /// Its figures.
+    pub fn status(&self) -> crate::Status {
+        self.gateway.status()
+    }
+
+    /// Stops: hands leadership over, answers the requests in flight, closes connections and files.
+    pub fn stop(self) {
+        let send = |input| drop(self.threads.inbox.send(Event::Input(input)));
+        send(Input::Stop);
+        let deadline = Instant::now() + FAREWELL;
+        let busy = |status: &crate::Status| status.replica.role == crate::status::Role::Leader || status.replica.waiting > 0;
+        let alone = self.peers.is_none();
+        while Instant::now() < deadline && busy(&self.gateway.status()) && !(alone && self.gateway.status().replica.waiting == 0) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        send(Input::Abandon);
+        let _ = self.clients.stop.send(true);
+        // A client that does not read its replies must not hold the server up.
+        let _ = self.runtime.block_on(async { tokio::time::timeout(FAREWELL, self.clients.served).await });
+        if let Some(peers) = &self.peers {
+            peers.stop();
+        }
+        self.threads.stop();
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        tracing::info!("stopped");
+    }
+}
+
+/// Digests of the whole state, made by the apply thread and a helper of it.
+fn digest(apply: Sender<ApplyJob>) -> Digest {
+    Arc::new(move || {
+        let (teller, told) = tokio::sync::oneshot::channel();
+        let asked = apply.send(ApplyJob::Digest(teller));
+        Box::pin(async move {
+            let stopping = "this server is stopping";
+            asked.map_err(|_| stopping)?;
+            told.await.map_err(|_| stopping.to_string())?
+        })
+    })
+}
+
+/// What the state store's threads tell goes to the core, or ends the server.
+fn notifier(inbox: Sender<Event>, fatal: Fatal) -> pontoon_storage::state::Notify {
+    Arc::new(move |notice| match notice {
+        Notice::Durable(index) => drop(inbox.send(Event::Input(Input::StateDurable(index)))),
+        Notice::Failed(error) => fatal.report(error),
+    })
+}
+
+struct Channels {
+    inbox: Sender<Event>,
+    events: Receiver<Event>,
+    apply: Sender<ApplyJob>,
+    apply_jobs: Receiver<ApplyJob>,
+}
+
+impl Threads {
+    fn start(
+        settings: &Settings,
+        recovered: Recovered,
+        channels: Channels,
+        gateway: &Gateway,
+        incoming: Arc<Incoming>,
+        peers: Option<Arc<Peers>>,
+        fatal: Fatal,
+    ) -> Result<Threads, StartError> {
+        let Recovered { log, restored, machine, seed } = recovered;
+        let Channels { inbox, events, apply, apply_jobs } = channels;
+        let (log_jobs, log_queue) = unbounded();
+        let (reader, reader_queue) = unbounded();
+        let backlog = Arc::new(Backlog::default());
+        let pinned = Arc::new(Pinned::default());
+        let replica = Replica::new(replica_config(settings, seed), restored);
+
+        incoming.open(machine.store().handle());
+        let writer = LogWriter {
+            group: GROUP,
+            log: log.clone(),
+            jobs: log_queue,
+            reader: reader.clone(),
+            inbox: inbox.clone(),
+            backlog: backlog.clone(),
+            fatal: fatal.clone(),
+        };
+        let log_reader =
+            LogReader { group: GROUP, log, jobs: reader_queue, inbox: inbox.clone(), fatal: fatal.clone() };
+        let applier = Applier {
+            state: machine.store().handle(),
+            machine,
+            group: GROUP,
+            jobs: apply_jobs,
+            inbox: inbox.clone(),
+            gateway: gateway.clone(),
+            backlog: backlog.clone(),
+            pinned: pinned.clone(),
+            incoming,
+            fatal,
+        };
+        let core = Core {
+            group: GROUP,
+            replica,
+            tick: settings.tick,
+            inbox: events,
+            gateway: gateway.clone(),
+            log: log_jobs.clone(),
+            reader: reader.clone(),
+            apply: apply.clone(),
+            backlog,
+            pinned,
+            peers,
+        };
+        let workers = vec![
+            spawn("pontoon-log", move || writer.run())?,
+            spawn("pontoon-reader", move || log_reader.run())?,
+            spawn("pontoon-apply", move || applier.run())?,
+        ];
+        let core = spawn("pontoon-core", move || core.run())?;
+        Ok(Threads { inbox, log: log_jobs, reader, apply, core, workers })
+    }
+
+    /// Ends the core first, then what performs for it, each after what it was told before.
+    fn stop(self) {
+        // A thread that has failed is gone already.
+        let _ = self.inbox.send(Event::Stop);
+        let _ = self.core.join();
+        let _ = (self.log.send(LogJob::Stop), self.reader.send(ReadJob::Stop), self.apply.send(ApplyJob::Stop));
+        for worker in self.workers {
+            let _ = worker.join();
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    std::thread::Builder::new().name(name.to_string()).spawn(run).map_err(StartError::new)
+}
+
+fn replica_config(settings: &Settings, seed: u64) -> Config {
+    let tick_ms = settings.tick.as_millis().max(1) as u64;
+    Config {
+        tick_ms,
+        heartbeat_ticks: settings.heartbeat_ticks,
+        election_ticks: settings.election_ticks,
+        request_timeout_ticks: (settings.request_timeout.as_millis() as u64).div_ceil(tick_ms),
+        limits: settings.cluster.limits,
+        log_bytes_max: settings.snapshot_log_bytes,
+        ..Config::new(GROUP, settings.node, seed)
+    }
+}
