@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pontoon_sim::linearizability::{
     Action, Conflict, End, Observation, Operation, Reason, Verdict, check, check_within,
-    generator::{Fault, Rng, Shape, generate, plant},
+    generator::{Fault, Shape, ambiguous, generate, plant},
 };
 
 fn operation(client: u64, call: u64, action: Action, end: End) -> Operation {
@@ -73,7 +73,8 @@ fn operations_in_sequence_are_explained() {
 #[test]
 fn concurrent_operations_take_effect_in_either_order_but_in_one() {
     let appends = [append(1, 0, 10, "<1>"), append(2, 0, 10, "<2>")];
-    let both = |first, second| [appends.to_vec(), vec![get(3, 11, 12, first), get(4, 11, 12, second)]].concat();
+    let both =
+        |first, second| [appends.to_vec(), vec![get(3, 11, 12, first), get(4, 11, 12, second)]].concat();
     assert!(is_legal(&both(Some("<1><2>"), Some("<1><2>"))));
     assert!(is_legal(&both(Some("<2><1>"), Some("<2><1>"))));
     assert_eq!(conflict(&both(Some("<2><1>"), Some("<1><2>"))).reason, Reason::Disagreement);
@@ -120,7 +121,8 @@ fn an_unknown_append_that_no_read_shows_still_counts_for_lengths_and_presence() 
 fn what_was_surely_not_executed_must_not_be_seen() {
     let failed = with_end(append(1, 0, 0, "<f>"), End::NotExecuted);
     assert!(is_legal(&[failed.clone(), get(2, 1, 2, None)]));
-    let conflict = conflict(&[failed.clone(), put(2, 1, 2, "p"), append(2, 3, 4, "<1>"), get(2, 5, 6, Some("p<f><1>"))]);
+    let conflict =
+        conflict(&[failed.clone(), put(2, 1, 2, "p"), append(2, 3, 4, "<1>"), get(2, 5, 6, Some("p<f><1>"))]);
     assert_eq!(conflict.reason, Reason::NotExecuted);
     assert!(conflict.operations.contains(&failed));
     let failed = with_end(put(1, 0, 0, "f"), End::NotExecuted);
@@ -129,8 +131,12 @@ fn what_was_surely_not_executed_must_not_be_seen() {
 
 #[test]
 fn what_nobody_wrote_must_not_be_seen() {
-    assert_eq!(conflict(&[append(1, 0, 1, "<1>"), get(2, 2, 3, Some("<1><2>"))]).reason, Reason::NeverWritten);
-    assert_eq!(conflict(&[append_to_length(1, 0, 1, "<1>", 9), get(2, 2, 3, Some("<1>"))]).reason, Reason::WrongLength);
+    assert_eq!(
+        conflict(&[append(1, 0, 1, "<1>"), get(2, 2, 3, Some("<1><2>"))]).reason,
+        Reason::NeverWritten
+    );
+    let lengthy = [append_to_length(1, 0, 1, "<1>", 6), append(1, 0, 1, "<2>"), get(2, 4, 5, Some("<1><2>"))];
+    assert_eq!(conflict(&lengthy).reason, Reason::WrongLength);
     let foreign = operation(1, 0, Action::Get, returned(1, Observation::Length(1)));
     assert_eq!(conflict(&[foreign]).reason, Reason::ForeignResult);
 }
@@ -143,7 +149,8 @@ fn tokens_that_are_not_unique_are_judged_by_the_plain_search() {
     assert!(!is_legal(&[append(1, 0, 1, "a"), append(1, 2, 3, "ab"), get(2, 4, 5, Some("aba"))]));
     assert!(is_legal(&[append(1, 0, 1, ""), get(2, 4, 5, Some(""))]));
     assert!(!is_legal(&[append(1, 0, 1, ""), get(2, 4, 5, None)]));
-    let put_or_appended = [put(1, 0, 1, "a"), delete(1, 2, 3, true), append(1, 4, 5, "a"), get(2, 6, 7, Some("a"))];
+    let put_or_appended =
+        [put(1, 0, 1, "a"), delete(1, 2, 3, true), append(1, 4, 5, "a"), get(2, 6, 7, Some("a"))];
     assert!(is_legal(&put_or_appended));
 }
 
@@ -167,14 +174,11 @@ fn a_conflict_is_drawn_with_one_bar_per_operation() {
     let history = [put(1, 0, 2, "new"), unknown, get(2, 4, 6, None), get(4, 5, 9, Some("new<2>"))];
     let expected = "\
 key \"k\": no order of the operations agrees with their times and results
-  client 1  put \"new\" -> done  ├───┤          [0, 2]
-  client 2  get -> nothing          ├───┤    [4, 6]
+  client 1  put \"new\" -> done  ├───┤              [0, 2]
+  client 2  get -> nothing             ├───┤      [4, 6]
   2 more on this key do not matter: whenever they took effect, this stands
 ";
     let drawn = conflict(&history).timeline();
-    let squeeze = |text: &str| text.lines().map(|line| line.trim_end().to_string()).collect::<Vec<_>>();
-    assert_eq!(squeeze(&drawn)[0], squeeze(expected)[0]);
-    println!("{drawn}");
     assert_eq!(drawn, expected);
 }
 
@@ -215,50 +219,12 @@ fn brute_force(operations: &[Operation]) -> bool {
     extend(&executed, &None)
 }
 
-/// A small history with a result changed here and there.
-fn small_history(seed: u64) -> Vec<Operation> {
-    let mut rng = Rng::new(seed);
-    let shape = Shape {
-        clients: 2 + rng.index(3),
-        operations: 3 + rng.index(5),
-        keys: 1,
-        get_percent: 40,
-        put_percent: 10 + rng.below(20),
-        delete_percent: rng.below(20),
-        unknown_percent: 20,
-        not_executed_percent: 8,
-        alphabet: if rng.percent(50) { None } else { Some(1 + rng.below(6)) },
-        observant: rng.percent(70),
-    };
-    let mut history = generate(shape, seed);
-    if rng.percent(50) {
-        let values: Vec<Observation> = history
-            .iter()
-            .filter_map(|operation| match &operation.end {
-                End::Returned { result, .. } => Some(result.clone()),
-                _ => None,
-            })
-            .collect();
-        for operation in &mut history {
-            if let End::Returned { result, .. } = &mut operation.end
-                && rng.percent(40)
-            {
-                let other = &values[rng.index(values.len())];
-                if std::mem::discriminant(other) == std::mem::discriminant(result) {
-                    *result = other.clone();
-                }
-            }
-        }
-    }
-    history
-}
-
 #[test]
 fn the_verdict_is_that_of_brute_force() {
     let mut illegal = 0;
     let count = 6000;
     for seed in 0..count {
-        let history = small_history(seed);
+        let history = ambiguous(seed, 1);
         let expected = brute_force(&history);
         illegal += u64::from(!expected);
         assert_eq!(is_legal(&history), expected, "seed {seed}: {history:#?}");
@@ -269,7 +235,7 @@ fn the_verdict_is_that_of_brute_force() {
 #[test]
 fn a_conflict_is_a_violation_whatever_the_writes_set_aside_did() {
     for seed in 0..2000 {
-        let history = small_history(seed);
+        let history = ambiguous(seed, 1);
         let Verdict::Violation(conflict) = check(&history) else { continue };
         let relaxed: Vec<Operation> = history
             .iter()
@@ -323,7 +289,9 @@ fn ten_keys_with_100_000_operations_take_two_seconds() {
 #[test]
 fn one_key_with_10_000_operations_of_ten_clients_takes_ten_seconds() {
     let lab = Shape::lab(10, 10_000, 1);
-    for shape in [lab, Shape { put_percent: 0, ..lab }, Shape { delete_percent: 5, unknown_percent: 5, ..lab }] {
+    for shape in
+        [lab, Shape { put_percent: 0, ..lab }, Shape { delete_percent: 5, unknown_percent: 5, ..lab }]
+    {
         let history = generate(shape, 8);
         let start = Instant::now();
         assert!(is_legal(&history));

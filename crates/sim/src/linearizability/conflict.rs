@@ -103,12 +103,13 @@ impl From<ContradictionKind> for Reason {
 /// value of the conflict.
 fn executed_after_all(operations: &[&Operation], levels: &[Level], steps: u64) -> Option<usize> {
     let shown = operations.iter().zip(levels).filter_map(|(operation, level)| match &operation.end {
-        End::Returned { result: Observation::Value(Some(value)), .. } if *level == Level::Whole => Some(value),
+        End::Returned { result: Observation::Value(Some(value)), .. } if level.counts() => Some(value),
         _ => None,
     });
     let values: Vec<&Bytes> = shown.collect();
     let is_shown = |bytes: &Bytes| {
-        !bytes.is_empty() && values.iter().any(|value| value.windows(bytes.len()).any(|window| window == bytes))
+        !bytes.is_empty()
+            && values.iter().any(|value| value.windows(bytes.len()).any(|window| window == bytes))
     };
     let steps_max = steps.saturating_mul(2).saturating_add(10_000);
     (0..operations.len()).find(|&number| {

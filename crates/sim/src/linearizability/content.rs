@@ -45,11 +45,11 @@ impl Content {
     /// This value with `fragment` added, in constant time.
     pub(super) fn then(self, fragment: &Fragment) -> Content {
         assert!(!self.is_hidden(), "a hidden value has no hash to extend");
-        let mut hash = self.hash;
-        for lane in 0..2 {
-            hash[lane] = add(multiply(hash[lane], fragment.shift[lane]), fragment.content.hash[lane]);
-        }
-        Content { len: self.len + fragment.content.len, hash }
+        let [first, second] = self.hash;
+        let Fragment { content: tail, shift } = fragment;
+        let hash =
+            [add(multiply(first, shift[0]), tail.hash[0]), add(multiply(second, shift[1]), tail.hash[1])];
+        Content { len: self.len + tail.len, hash }
     }
 
     /// All of it in one number, for the memory of visited configurations.
@@ -76,8 +76,8 @@ impl Fragment {
 
 /// A fixed pseudo-random 128-bit number for each `index` (splitmix64, Steele et al. 2014).
 pub(super) fn scatter(index: u64) -> u128 {
-    let low = mix(2 * index);
-    let high = mix(2 * index + 1);
+    let low = mix(index.wrapping_mul(2));
+    let high = mix(index.wrapping_mul(2).wrapping_add(1));
     u128::from(high) << 64 | u128::from(low)
 }
 

@@ -171,7 +171,9 @@ impl Run {
     fn execute(&mut self, number: usize) -> Observation {
         let Operation { key, action, .. } = &self.history[number];
         let result = match action {
-            Action::Get => Observation::Value(self.register.get(key).map(|value| Bytes::copy_from_slice(value))),
+            Action::Get => {
+                Observation::Value(self.register.get(key).map(|value| Bytes::copy_from_slice(value)))
+            }
             Action::Put(value) => {
                 self.register.insert(key.clone(), value.to_vec());
                 Observation::Done
@@ -190,6 +192,55 @@ impl Run {
     }
 }
 
+/// A small history, legal or not, with many ways to explain it: few tokens, all kinds of outcomes, and results changed
+/// here and there. Which of the two it is must be found out.
+pub fn ambiguous(seed: u64, keys: usize) -> Vec<Operation> {
+    let mut rng = Rng::new(seed);
+    let shape = Shape {
+        clients: 2 + rng.index(3),
+        operations: 5 + rng.index(4),
+        keys,
+        get_percent: 40,
+        put_percent: 10 + rng.below(20),
+        delete_percent: rng.below(20),
+        unknown_percent: 20,
+        not_executed_percent: 8,
+        alphabet: if rng.percent(50) { None } else { Some(1 + rng.below(6)) },
+        observant: rng.percent(70),
+    };
+    let mut history = generate(shape, seed);
+    let results = history.iter().filter_map(|operation| match &operation.end {
+        End::Returned { result, .. } => Some(result.clone()),
+        End::Unknown | End::NotExecuted => None,
+    });
+    let results: Vec<Observation> = results.collect();
+    if rng.percent(20) {
+        return history;
+    }
+    for operation in &mut history {
+        if let End::Returned { result, .. } = &mut operation.end
+            && rng.percent(60)
+        {
+            *result = changed(result, &results[rng.index(results.len())], &mut rng);
+        }
+    }
+    history
+}
+
+/// Another result of the same kind, perhaps.
+fn changed(result: &Observation, other: &Observation, rng: &mut Rng) -> Observation {
+    match (result, other) {
+        (Observation::Done, _) => Observation::Done,
+        (Observation::Length(length), _) => Observation::Length((length + 2).saturating_sub(rng.below(5))),
+        (Observation::Removed(removed), _) => Observation::Removed(!removed),
+        (Observation::Value(Some(value)), _) if rng.percent(30) => {
+            Observation::Value(Some(value.slice(..rng.index(value.len() + 1))))
+        }
+        (Observation::Value(_), Observation::Value(_)) => other.clone(),
+        (Observation::Value(_), _) => Observation::Value(None),
+    }
+}
+
 /// A fault to plant into a history of unique tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -205,17 +256,19 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 4] = [Fault::StaleRead, Fault::LostAppend, Fault::DuplicateAppend, Fault::SwappedOrder];
+    pub const ALL: [Fault; 4] =
+        [Fault::StaleRead, Fault::LostAppend, Fault::DuplicateAppend, Fault::SwappedOrder];
 }
 
 /// Makes a legal history of unique tokens without deletes illegal; `false` if the history offers no place for that.
 pub fn plant(history: &mut [Operation], fault: Fault, seed: u64) -> bool {
     let mut rng = Rng::new(seed);
-    let reads: Vec<usize> = (0..history.len()).filter(|&number| value_of(&history[number]).is_some()).collect();
+    let reads: Vec<usize> =
+        (0..history.len()).filter(|&number| value_of(&history[number]).is_some()).collect();
     if reads.is_empty() {
         return false;
     }
-    // Half of the reads come in vain: they show nothing that was appended, or nothing but that.
+    // Many reads offer no place, as they show fewer than two appends.
     (0..1000).any(|_| {
         let read = reads[rng.index(reads.len())];
         plant_at(history, fault, read, &mut rng).is_some()
@@ -237,16 +290,28 @@ fn plant_at(history: &mut [Operation], fault: Fault, read: usize, rng: &mut Rng)
         }
     }
     shown.sort_unstable();
-    // The first word must stay: a value that is empty or all but empty can come again.
+    // The first word must stay: an empty value can come again.
     shown.retain(|(position, _)| *position > 0);
-    let &(position, append) = shown.get(rng.index(shown.len().max(1)))?;
+    let chosen = rng.index(shown.len().max(1));
+    let &(position, append) = shown.get(chosen)?;
     let token = history[append].action.written()?.clone();
     let End::Returned { at: appended_at, .. } = history[append].end else { return None };
+    if matches!(fault, Fault::StaleRead | Fault::LostAppend) {
+        // A shown append that returned earlier keeps this one from having happened before the last overwrite.
+        let &(_, earlier) = shown.get(chosen.checked_sub(1)?)?;
+        let End::Returned { at, .. } = history[earlier].end else { return None };
+        if at >= history[append].call {
+            return None;
+        }
+    }
     match fault {
         Fault::StaleRead => set_value(&mut history[read], value[..position].to_vec()),
         Fault::LostAppend | Fault::DuplicateAppend => {
-            let instead = if fault == Fault::LostAppend { Vec::new() } else { [&token[..], &token[..]].concat() };
-            for operation in history.iter_mut().filter(|operation| operation.key == key && operation.call > appended_at) {
+            let instead =
+                if fault == Fault::LostAppend { Vec::new() } else { [&token[..], &token[..]].concat() };
+            for operation in
+                history.iter_mut().filter(|operation| operation.key == key && operation.call > appended_at)
+            {
                 replace(operation, &token, &instead);
             }
         }

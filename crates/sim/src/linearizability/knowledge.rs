@@ -98,7 +98,13 @@ struct Gatherer<'c, 'a> {
 
 impl Gatherer<'_, '_> {
     /// A read showed a value that reads in one way.
-    fn on_value(&mut self, read: usize, value: &[u8], reader: &Reader, kept: usize) -> Result<(), Contradiction> {
+    fn on_value(
+        &mut self,
+        read: usize,
+        value: &[u8],
+        reader: &Reader,
+        kept: usize,
+    ) -> Result<(), Contradiction> {
         self.path.truncate(kept);
         let mut content = match self.path.last() {
             Some(content) => *content,
@@ -126,7 +132,8 @@ impl Gatherer<'_, '_> {
         match self.knowledge.applied_to[append] {
             Some(known) if known == before => return Ok(()),
             Some(_) => {
-                let culprits = vec![self.claims[self.witnesses[append]].number, self.claims[read].number, claim.number];
+                let culprits =
+                    vec![self.claims[self.witnesses[append]].number, self.claims[read].number, claim.number];
                 return Err(Contradiction { kind: ContradictionKind::Disagreement, culprits });
             }
             None => {}

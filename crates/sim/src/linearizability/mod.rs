@@ -31,6 +31,7 @@ mod problem;
 mod search;
 mod shrink;
 mod timeline;
+mod visited;
 
 use std::collections::BTreeMap;
 
@@ -43,6 +44,9 @@ use search::Outcome;
 
 /// How many steps [`check`] spends on one key; the memory for that is below 200 MB.
 pub const STEPS_MAX: u64 = 4_000_000;
+
+/// After so many steps on one key, the question is asked in another way first.
+const STEPS_FIRST: u64 = 50_000;
 
 /// What became of a check.
 #[derive(Debug, Clone)]
@@ -80,7 +84,7 @@ pub fn check_within(history: &[Operation], steps_max: u64) -> Verdict {
     }
     let mut verdict = Verdict::Linearizable;
     for operations in by_key.values() {
-        match decide(operations, &vec![Level::Whole; operations.len()], steps_max) {
+        match decide_key(operations, steps_max) {
             Decision::Legal => {}
             Decision::Illegal(clue) => return Verdict::Violation(Conflict::find(operations, clue)),
             Decision::Undecided { steps } => verdict = Verdict::Undecided { steps },
@@ -101,10 +105,22 @@ struct Clue {
     reason: Reason,
     /// Numbers of operations that contradict one another, if that was found without a search.
     culprits: Vec<usize>,
-    /// The time of the return that no order got beyond, if there was a search.
-    stuck_at: Option<u64>,
     /// Spent on the search.
     steps: u64,
+}
+
+/// Decides about the operations on one key. Where the search gets long, it looks whether the history has no explanation
+/// even if nobody knew what the writes told: that is the quicker question, as few writes of unknown outcome matter for it.
+fn decide_key(operations: &[&Operation], steps_max: u64) -> Decision {
+    let first = decide(operations, &vec![Level::Whole; operations.len()], steps_max.min(STEPS_FIRST));
+    if !matches!(first, Decision::Undecided { .. }) {
+        return first;
+    }
+    let silent = decide(operations, &vec![Level::Silent; operations.len()], steps_max.min(STEPS_FIRST));
+    if matches!(silent, Decision::Illegal(_)) {
+        return silent;
+    }
+    decide(operations, &vec![Level::Whole; operations.len()], steps_max)
 }
 
 /// Decides about the operations on one key, each held against the register at its level.
@@ -113,16 +129,14 @@ fn decide(operations: &[&Operation], levels: &[Level], steps_max: u64) -> Decisi
         Ok(problem) => problem,
         Err(contradiction) => {
             let reason = Reason::from(contradiction.kind);
-            return Decision::Illegal(Clue { reason, culprits: contradiction.culprits, stuck_at: None, steps: 0 });
+            return Decision::Illegal(Clue { reason, culprits: contradiction.culprits, steps: 0 });
         }
     };
     let search = search::search(&problem, steps_max);
     let steps = search.steps;
     match search.outcome {
         Outcome::Legal => Decision::Legal,
-        Outcome::Illegal { stuck_at } => {
-            Decision::Illegal(Clue { reason: Reason::NoOrder, culprits: Vec::new(), stuck_at: Some(stuck_at), steps })
-        }
+        Outcome::Illegal => Decision::Illegal(Clue { reason: Reason::NoOrder, culprits: Vec::new(), steps }),
         Outcome::Undecided => Decision::Undecided { steps },
     }
 }

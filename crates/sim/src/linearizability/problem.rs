@@ -23,10 +23,19 @@ use super::{
 pub(super) enum Level {
     /// All.
     Whole,
+    /// A write: that it took effect in its time, but not what it told. A read: all.
+    Silent,
     /// A write: that it was called when it was; its end counts as unknown. A read: nothing.
     Open,
     /// A write: that it may have happened, at any time. A read: nothing.
     SetAside,
+}
+
+impl Level {
+    /// Whether the operation must take effect in its time.
+    pub(super) fn counts(self) -> bool {
+        matches!(self, Level::Whole | Level::Silent)
+    }
 }
 
 /// The operations that count, and what is known about them.
@@ -43,6 +52,8 @@ pub(super) struct Problem {
     pub(super) node_of: HashMap<Content, usize>,
     /// Whether the length of hidden contents can be observed.
     lengths_matter: bool,
+    /// Whether there are hidden appends that must take effect and did not tell the length.
+    pub(super) silent_hidden: bool,
 }
 
 /// An operation that may or must take effect.
@@ -83,7 +94,6 @@ pub(super) struct Event {
     pub(super) is_return: bool,
     /// In the order of all events, from 1.
     pub(super) position: usize,
-    pub(super) time: u64,
 }
 
 /// Contents that some read shows, or that a shown append was applied to.
@@ -106,6 +116,11 @@ pub(super) struct State {
 
 impl State {
     pub(super) const ABSENT: State = State { present: false, content: Content::EMPTY };
+
+    /// All of it in one number.
+    pub(super) fn digest(&self) -> u128 {
+        if self.present { self.content.digest() } else { !self.content.digest() }
+    }
 }
 
 impl Problem {
@@ -147,7 +162,9 @@ impl Problem {
                 };
                 Some(State { present: true, content })
             }
-            Effect::Delete { removed } => removed.is_none_or(|removed| removed == present).then_some(State::ABSENT),
+            Effect::Delete { removed } => {
+                removed.is_none_or(|removed| removed == present).then_some(State::ABSENT)
+            }
         }
     }
 
@@ -175,7 +192,9 @@ impl Problem {
 impl Effect {
     fn shows_the_same_as(&self, other: &Effect) -> bool {
         match (self, other) {
-            (Effect::Read { present: a, content: x }, Effect::Read { present: b, content: y }) => a == b && x == y,
+            (Effect::Read { present: a, content: x }, Effect::Read { present: b, content: y }) => {
+                a == b && x == y
+            }
             _ => false,
         }
     }
@@ -208,7 +227,10 @@ fn claims<'a>(history: &[&'a Operation], levels: &[Level]) -> Result<Vec<Claim<'
     for (number, (operation, level)) in history.iter().zip(levels).enumerate() {
         let returned = match &operation.end {
             End::NotExecuted => continue,
-            End::Returned { at, result } if *level == Level::Whole => Some((*at, result)),
+            End::Returned { at, .. } if *level == Level::Silent && operation.action != Action::Get => {
+                Some((*at, &Observation::Done))
+            }
+            End::Returned { at, result } if level.counts() => Some((*at, result)),
             End::Returned { .. } | End::Unknown => None,
         };
         let told = match (&operation.action, returned.map(|(_, result)| result)) {
@@ -286,7 +308,8 @@ impl<'k> Builder<'k> {
     }
 
     fn add(&mut self, claim: &Claim<'_>) {
-        let (called, return_position) = self.positions.next().expect("there is a pair of positions per claim");
+        let (called, return_position) =
+            self.positions.next().expect("there is a pair of positions per claim");
         let effect = self.effect(claim);
         self.claim += 1;
         let hidden = match effect {
@@ -299,10 +322,9 @@ impl<'k> Builder<'k> {
         }
         let op = self.ops.len();
         let mut returned = None;
-        if let Some((at, _)) = claim.returned {
-            let call = claim.call.expect("a claim that returned was called");
-            self.events.push(Event { op, is_return: false, position: called, time: call });
-            self.events.push(Event { op, is_return: true, position: return_position, time: at });
+        if claim.returned.is_some() {
+            self.events.push(Event { op, is_return: false, position: called });
+            self.events.push(Event { op, is_return: true, position: return_position });
             returned = Some(return_position);
         } else if let Some(class) = ClassKey::of(&effect) {
             self.classes.entry(class).or_default().push(op);
@@ -346,7 +368,12 @@ impl<'k> Builder<'k> {
 
     fn finish(mut self) -> Problem {
         self.events.sort_by_key(|event| event.position);
+        let silent_hidden = self.ops.iter().any(|op| {
+            op.returned.is_some()
+                && matches!(op.effect, Effect::Append { place: Place::Hidden, length: None, .. })
+        });
         Problem {
+            silent_hidden,
             ops: self.ops,
             events: self.events,
             classes: self.classes.into_values().collect(),
@@ -365,7 +392,9 @@ impl ClassKey {
             Effect::Delete { .. } => Some(ClassKey::Delete),
             Effect::Put(content) => Some(ClassKey::Put(content.len, content.digest())),
             Effect::Append { place: Place::After(_), .. } => None,
-            Effect::Append { token, place: Place::Hidden, .. } => Some(ClassKey::Append(token.content.len, 0)),
+            Effect::Append { token, place: Place::Hidden, .. } => {
+                Some(ClassKey::Append(token.content.len, 0))
+            }
             Effect::Append { token, place: Place::Anywhere, .. } => {
                 Some(ClassKey::Append(token.content.len, token.content.digest()))
             }

@@ -3,19 +3,16 @@
 //! Wing and Gong ("Testing and verifying concurrent objects", 1993): build the order from its start, taking next any
 //! operation that was called before the first return among those left, and go back where that leads nowhere. Lowe
 //! ("Testing for linearizability", 2017): remember which (set of taken operations, state) led nowhere. Instead of the
-//! set a 128-bit hash of both is remembered, so memory is 16 bytes a step.
+//! set a 128-bit hash of both is remembered, so memory stays small.
 //!
-//! On top, what is known beforehand (see [`problem`](super::problem)), and one law: a read that fits is taken at once,
-//! with no way back, because taking it earlier hinders nobody.
-
-use std::{
-    collections::HashSet,
-    hash::{BuildHasherDefault, Hasher},
-};
+//! On top, what is known beforehand (see [`problem`](super::problem)), and two laws. A read that fits is taken at once,
+//! with no way back, because taking it earlier hinders nobody. An operation of unknown outcome is taken only where the
+//! next one makes use of it: elsewhere an order without it, or with it later, does as well.
 
 use super::{
     content::scatter,
     problem::{Effect, Place, Problem, State},
+    visited::Visited,
 };
 
 /// What the search found, and how many steps it took.
@@ -28,10 +25,7 @@ pub(super) struct Search {
 #[derive(Debug)]
 pub(super) enum Outcome {
     Legal,
-    Illegal {
-        /// The time of the return that no order got beyond.
-        stuck_at: u64,
-    },
+    Illegal,
     Undecided,
 }
 
@@ -46,8 +40,10 @@ struct Run<'p> {
     problem: &'p Problem,
     pending: Pending,
     taken: Vec<bool>,
-    /// The exclusive or of a random number per taken operation.
+    /// The exclusive or of a random number per taken operation that is in no class.
     taken_hash: u128,
+    /// The same of those in classes.
+    usage_hash: u128,
     /// Per node: reads not taken yet.
     reads_left: Vec<usize>,
     /// Per node: sources not taken yet.
@@ -58,13 +54,11 @@ struct Run<'p> {
     class_of: Vec<Option<usize>>,
     /// Operations that must still be taken.
     required_left: usize,
-    visited: HashSet<u128, BuildHasherDefault<AsIs>>,
+    visited: Visited,
     /// The candidates of all frames, one frame's behind the other's.
     candidates: Vec<usize>,
     frames: Vec<Frame>,
     steps: u64,
-    /// The furthest first return among the operations left, as an index of events.
-    furthest: usize,
 }
 
 /// A configuration on the way, and what is left to try there.
@@ -91,16 +85,16 @@ impl<'p> Run<'p> {
             pending: Pending::new(problem),
             taken: vec![false; problem.ops.len()],
             taken_hash: 0,
+            usage_hash: 0,
             reads_left: problem.nodes.iter().map(|node| node.reads).collect(),
             sources_left: problem.nodes.iter().map(|node| node.sources).collect(),
             class_used: vec![0; problem.classes.len()],
             class_of,
             required_left: problem.ops.iter().filter(|op| op.returned.is_some()).count(),
-            visited: HashSet::default(),
+            visited: Visited::default(),
             candidates: Vec::new(),
             frames: Vec::new(),
             steps: 0,
-            furthest: 0,
         }
     }
 
@@ -108,7 +102,7 @@ impl<'p> Run<'p> {
         if self.required_left == 0 {
             return Outcome::Legal;
         }
-        self.enter(State::ABSENT);
+        self.enter(State::ABSENT, Owed::Nothing);
         while let Some(frame) = self.frames.last_mut() {
             if let Some(op) = frame.tried.take() {
                 self.undo(op);
@@ -130,18 +124,60 @@ impl<'p> Run<'p> {
             if self.required_left == 0 {
                 return Outcome::Legal;
             }
-            let presence = if state.present { u128::MAX } else { 0 };
-            if self.visited.insert(self.taken_hash ^ state.content.digest() ^ presence) {
-                self.enter(state);
+            let owed = self.owed_after(op);
+            let configuration = self.taken_hash ^ state.digest() ^ scatter(u64::MAX - owed as u64);
+            if self.visited.insert(configuration, self.usage_hash, &self.class_used) {
+                self.enter(state, owed);
             }
         }
-        Outcome::Illegal { stuck_at: self.problem.events[self.furthest].time }
+        Outcome::Illegal
     }
 
     /// Opens a frame with the operations that may come next in `state`.
-    fn enter(&mut self, state: State) {
+    fn enter(&mut self, state: State, owed: Owed) {
         let start = self.candidates.len();
         self.frames.push(Frame { state, start, next: start, tried: None });
+        self.offer(state, start);
+        if owed != Owed::Nothing {
+            let mut kept = start;
+            for at in start..self.candidates.len() {
+                let op = self.candidates[at];
+                if self.makes_use(op, owed) {
+                    self.candidates[kept] = op;
+                    kept += 1;
+                }
+            }
+            self.candidates.truncate(kept);
+        }
+    }
+
+    /// What the operation after `op` owes to it.
+    fn owed_after(&self, op: usize) -> Owed {
+        match (self.class_of[op], self.problem.ops[op].effect) {
+            (None, _) => Owed::Nothing,
+            (_, Effect::Put(content)) if content.is_hidden() && !self.problem.silent_hidden => {
+                Owed::Observation
+            }
+            (_, Effect::Append { place: Place::Hidden, .. }) => Owed::Observation,
+            (_, Effect::Put(_) | Effect::Delete { .. }) => Owed::Notice,
+            (_, Effect::Append { .. } | Effect::Read { .. }) => Owed::Nothing,
+        }
+    }
+
+    fn makes_use(&self, op: usize, owed: Owed) -> bool {
+        match (owed, self.problem.ops[op].effect) {
+            (Owed::Nothing, _) | (_, Effect::Delete { removed: Some(_) }) => true,
+            (_, Effect::Put(_) | Effect::Delete { removed: None }) => false,
+            (Owed::Observation, Effect::Append { place: Place::Hidden, length, .. }) => {
+                length.is_some() || self.class_of[op].is_some()
+            }
+            (Owed::Observation, _) => false,
+            (Owed::Notice, _) => true,
+        }
+    }
+
+    /// Collects the operations that may come next in `state`.
+    fn offer(&mut self, state: State, start: usize) {
         let window = self.scan(state, start);
         if window.forced {
             return;
@@ -180,13 +216,13 @@ impl<'p> Run<'p> {
     /// Collects, of the operations that must take effect, those that may come next. A read that fits comes alone.
     fn scan(&mut self, state: State, start: usize) -> Window {
         let events = &self.problem.events;
-        let mut window = Window { first_return: usize::MAX, forced: false, hidden_len_max: None, wants_presence: false };
+        let mut window =
+            Window { first_return: usize::MAX, forced: false, hidden_len_max: None, wants_presence: false };
         let mut at = self.pending.first();
         loop {
             let event = events[at];
             if event.is_return {
                 window.first_return = event.position;
-                self.furthest = self.furthest.max(at);
                 return window;
             }
             let effect = self.problem.ops[event.op].effect;
@@ -229,10 +265,11 @@ impl<'p> Run<'p> {
                 continue;
             }
             let useful = match self.problem.ops[op].effect {
-                // It may wait until directly before the operation that observes it.
                 Effect::Append { token, place: Place::Hidden, .. } => {
-                    let len = state.content.len + token.content.len;
-                    window.hidden_len_max.is_some_and(|max| len <= max) || (window.wants_presence && !state.present)
+                    window.can_observe(state, state.content.len + token.content.len)
+                }
+                Effect::Put(content) if content.is_hidden() && !self.problem.silent_hidden => {
+                    window.can_observe(state, content.len)
                 }
                 _ => self.problem.step(op, state).is_some_and(|after| after != state),
             };
@@ -244,14 +281,17 @@ impl<'p> Run<'p> {
 
     fn take(&mut self, op: usize) {
         self.taken[op] = true;
-        self.taken_hash ^= scatter(op as u64);
         let facts = &self.problem.ops[op];
         if facts.returned.is_some() {
             self.pending.remove(op);
             self.required_left -= 1;
         }
-        if let Some(class) = self.class_of[op] {
-            self.class_used[class] += 1;
+        match self.class_of[op] {
+            Some(class) => {
+                self.class_used[class] += 1;
+                self.usage_hash ^= scatter(op as u64);
+            }
+            None => self.taken_hash ^= scatter(op as u64),
         }
         if let Some(node) = facts.node {
             match facts.effect {
@@ -263,14 +303,17 @@ impl<'p> Run<'p> {
 
     fn undo(&mut self, op: usize) {
         self.taken[op] = false;
-        self.taken_hash ^= scatter(op as u64);
         let facts = &self.problem.ops[op];
         if facts.returned.is_some() {
             self.pending.restore(op);
             self.required_left += 1;
         }
-        if let Some(class) = self.class_of[op] {
-            self.class_used[class] -= 1;
+        match self.class_of[op] {
+            Some(class) => {
+                self.class_used[class] -= 1;
+                self.usage_hash ^= scatter(op as u64);
+            }
+            None => self.taken_hash ^= scatter(op as u64),
         }
         if let Some(node) = facts.node {
             match facts.effect {
@@ -291,6 +334,23 @@ struct Window {
     hidden_len_max: Option<u64>,
     /// A delete says that there was something.
     wants_presence: bool,
+}
+
+impl Window {
+    /// Whether something in sight may observe that hidden bytes have made the value so long, or present at all.
+    fn can_observe(&self, state: State, len: u64) -> bool {
+        self.hidden_len_max.is_some_and(|max| len <= max) || (self.wants_presence && !state.present)
+    }
+}
+
+/// What an operation of unknown outcome asks of the next one, or it was taken in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    /// Not to overwrite it unnoticed.
+    Notice,
+    /// To observe the length or the presence of what it hid, perhaps after more of the same kind.
+    Observation,
 }
 
 #[derive(PartialEq, Eq)]
@@ -320,7 +380,11 @@ impl Pending {
             *(if event.is_return { ret } else { call }) = index;
         }
         // Link i is that of event i - 1; link 0 is the head.
-        Pending { next: (1..=count + 1).collect(), previous: (0..=count + 1).map(|i| i.saturating_sub(1)).collect(), events_of }
+        Pending {
+            next: (1..=count + 1).collect(),
+            previous: (0..=count + 1).map(|i| i.saturating_sub(1)).collect(),
+            events_of,
+        }
     }
 
     fn first(&self) -> usize {
@@ -345,25 +409,5 @@ impl Pending {
             self.next[self.previous[link]] = link;
             self.previous[self.next[link]] = link;
         }
-    }
-}
-
-/// Hashes a number that is random already.
-#[derive(Default)]
-struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u128(&mut self, number: u128) {
-        self.0 = number as u64;
     }
 }

@@ -12,9 +12,10 @@ use super::{
 };
 
 const CHECKS_MAX: u32 = 400;
-/// A check that needs far more steps than the first one did is not worth it.
-const STEPS_FACTOR: u64 = 4;
-const STEPS_MIN: u64 = 10_000;
+/// A check that needs many more steps than the first one did is not worth it.
+const STEPS_FACTOR: u64 = 2;
+const STEPS_MIN: u64 = 5_000;
+const STEPS_MAX: u64 = 100_000;
 
 /// How much of each operation the conflict needs.
 pub(super) struct Shrunk {
@@ -24,10 +25,12 @@ pub(super) struct Shrunk {
 
 /// Sets operations aside as long as the rest is still a violation.
 pub(super) fn shrink(operations: &[&Operation], clue: Clue) -> Shrunk {
-    let steps_max = clue.steps.saturating_mul(STEPS_FACTOR).max(STEPS_MIN);
+    let steps_max = clue.steps.saturating_mul(STEPS_FACTOR).clamp(STEPS_MIN, STEPS_MAX);
     let levels = vec![Level::Whole; operations.len()];
-    let mut shrinker = Shrinker { operations, best: Shrunk { levels, clue }, checks_left: CHECKS_MAX, steps_max };
+    let mut shrinker =
+        Shrinker { operations, best: Shrunk { levels, clue }, checks_left: CHECKS_MAX, steps_max };
     shrinker.keep_culprits();
+    shrinker.silence();
     shrinker.cut_off();
     shrinker.keep_latest();
     shrinker.set_aside_chunks();
@@ -67,37 +70,47 @@ impl Shrinker<'_> {
         self.attempt(levels);
     }
 
-    /// Forgets what came after the return that no order got beyond.
-    fn cut_off(&mut self) {
-        let Some(end) = self.best.clue.stuck_at else { return };
-        let level = |(operation, level): (&&Operation, &Level)| match operation.end {
-            End::Returned { at, .. } if *level == Level::Whole && at <= end => Level::Whole,
-            _ if *level == Level::SetAside => Level::SetAside,
-            _ => Level::Open,
-        };
-        let levels = self.operations.iter().zip(&self.best.levels).map(level).collect();
+    /// Tries without what writes told. That makes all further checks quick, as then no result depends on writes of
+    /// unknown outcome that no read shows.
+    fn silence(&mut self) {
+        let silent = |level: &Level| if *level == Level::Whole { Level::Silent } else { *level };
+        let levels = self.best.levels.iter().map(silent).collect();
         self.attempt(levels);
+    }
+
+    /// Finds the first return such that what happened until then is a violation, and forgets what came after it.
+    fn cut_off(&mut self) {
+        let mut ends: Vec<u64> = self.counting_by_return().into_iter().map(|(at, _)| at).collect();
+        ends.dedup();
+        // A violation until one return is one until each later return.
+        while ends.len() > 1 {
+            let middle = (ends.len() - 1) / 2;
+            let end = ends[middle];
+            let level = |(operation, level): (&&Operation, &Level)| match operation.end {
+                End::Returned { at, .. } if level.counts() && at <= end => *level,
+                _ if *level == Level::SetAside => Level::SetAside,
+                _ => Level::Open,
+            };
+            let levels = self.operations.iter().zip(&self.best.levels).map(level).collect();
+            if self.attempt(levels) {
+                ends.truncate(middle + 1);
+            } else {
+                ends.drain(..=middle);
+            }
+        }
     }
 
     /// Tries the last 4, 16, 64, ... that returned, as violations are mostly local.
     fn keep_latest(&mut self) {
-        let mut whole: Vec<(u64, usize)> = Vec::new();
-        for (number, operation) in self.operations.iter().enumerate() {
-            if let End::Returned { at, .. } = operation.end
-                && self.best.levels[number] == Level::Whole
-            {
-                whole.push((at, number));
-            }
-        }
-        whole.sort_unstable();
+        let counting = self.counting_by_return();
         let mut count = 4;
-        while count < whole.len() {
+        while count < counting.len() {
             for open_level in [Level::SetAside, Level::Open] {
                 let mut levels = self.best.levels.clone();
                 for level in levels.iter_mut().filter(|level| **level == Level::Open) {
                     *level = open_level;
                 }
-                for &(_, number) in &whole[..whole.len() - count] {
+                for &(_, number) in &counting[..counting.len() - count] {
                     levels[number] = Level::SetAside;
                 }
                 if self.attempt(levels) {
@@ -125,6 +138,20 @@ impl Shrinker<'_> {
             }
             chunk_len = chunk_len.div_ceil(2);
         }
+    }
+
+    /// The operations that must take effect, after the times of their returns.
+    fn counting_by_return(&self) -> Vec<(u64, usize)> {
+        let mut counting: Vec<(u64, usize)> = Vec::new();
+        for (number, operation) in self.operations.iter().enumerate() {
+            if let End::Returned { at, .. } = operation.end
+                && self.best.levels[number].counts()
+            {
+                counting.push((at, number));
+            }
+        }
+        counting.sort_unstable();
+        counting
     }
 
     fn remaining(&self) -> Vec<usize> {

@@ -11,7 +11,7 @@ use super::{
 /// Bars are at most about so wide.
 const BARS_WIDTH_MAX: usize = 64;
 /// So many bytes of a value are shown.
-const VALUE_BYTES_MAX: usize = 40;
+const VALUE_BYTES_MAX: usize = 80;
 /// What all values have in common at their start is left out, but for so many bytes.
 const COMMON_BYTES_KEPT: usize = 12;
 
@@ -38,7 +38,12 @@ pub(super) fn draw(conflict: &Conflict) -> String {
     }
     if conflict.set_aside > 0 {
         let count = conflict.set_aside;
-        write(&mut text, format_args!("  {count} more on this key do not matter: whenever they took effect, this stands\n"));
+        write(
+            &mut text,
+            format_args!(
+                "  {count} more on this key do not matter: whenever they took effect, this stands\n"
+            ),
+        );
     }
     text
 }
