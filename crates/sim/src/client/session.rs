@@ -14,7 +14,10 @@ const PATIENCE_US: (u64, u64) = (300 * MS, 1_200 * MS);
 /// After a refusal the next server is asked this much later.
 const BACK_OFF_US: (u64, u64) = (5 * MS, 60 * MS);
 
-/// A request of the session, or its opening.
+/// Requests from the lowest unanswered one on that may be under way: the servers' default window.
+const WINDOW: u64 = 256;
+
+/// A request of the session.
 #[derive(Debug)]
 struct Call {
     op: Op,
@@ -46,7 +49,7 @@ pub struct SessionCaller {
     next_seq: u64,
     next_attempt: Attempt,
     calls: BTreeMap<u64, Call>,
-    /// Without a session yet.
+    /// Without a number yet: there is no session, or no room in its window.
     queued: VecDeque<(Op, Command, u64)>,
     attempts: BTreeMap<Attempt, u64>,
     acts: VecDeque<Act>,
@@ -110,23 +113,25 @@ impl SessionCaller {
         if let Some(Answer::Opened(session)) = answer {
             self.session = Some(session);
             self.next_seq = 1;
-            for (op, command, deadline) in std::mem::take(&mut self.queued) {
-                self.start(now, op, command, deadline);
-            }
             return;
         }
         self.ask_elsewhere();
         self.open_after = now + self.rng.within(BACK_OFF_US);
     }
 
-    fn start(&mut self, now: u64, op: Op, command: Command, deadline: u64) {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.calls.insert(seq, Call { op, command, attempt: None, due: now, deadline, doubt: false });
+    /// What waited for a session, or for room in its window, gets a number.
+    fn start(&mut self, now: u64) {
+        while self.session.is_some() && self.next_seq < self.ack().0 + WINDOW {
+            let Some((op, command, deadline)) = self.queued.pop_front() else { return };
+            let seq = self.next_seq;
+            self.next_seq += 1;
+            self.calls.insert(seq, Call { op, command, attempt: None, due: now, deadline, doubt: false });
+        }
     }
 
     /// Sends what is due, gives up what has taken too long.
     fn advance(&mut self, now: u64) {
+        self.start(now);
         let due: Vec<u64> = self.calls.iter().filter(|(_, call)| call.due <= now).map(|(seq, _)| *seq).collect();
         for seq in due {
             let call = self.calls.get_mut(&seq).expect("it was just found there");
@@ -190,11 +195,7 @@ impl SessionCaller {
 
 impl Caller for SessionCaller {
     fn call(&mut self, now: u64, op: Op, command: Command) {
-        let deadline = now + self.give_up_us;
-        match self.session {
-            Some(_) => self.start(now, op, command, deadline),
-            None => self.queued.push_back((op, command, deadline)),
-        }
+        self.queued.push_back((op, command, now + self.give_up_us));
         self.advance(now);
     }
 

@@ -73,6 +73,14 @@ impl LogImage {
     }
 }
 
+/// A persist that has become durable.
+#[derive(Debug)]
+pub(crate) struct Synced {
+    pub(crate) persist: Persist,
+    /// The term of the entry before its first entry.
+    pub(crate) before: Option<Term>,
+}
+
 /// What a server's disk holds.
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
@@ -85,17 +93,22 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// What was written is synced; returns the number of the last.
-    pub(crate) fn sync(&mut self) -> Option<u64> {
-        let last = self.unsynced.last().map(|persist| persist.number);
-        for persist in self.unsynced.drain(..) {
-            self.log.perform(&persist);
-        }
-        last
+    /// What was written is synced.
+    pub(crate) fn sync(&mut self) -> Vec<Synced> {
+        let log = &mut self.log;
+        let sync = |persist: Persist| {
+            let before = persist.entries.first().and_then(|first| match persist.reset_to {
+                Some((_, term)) => Some(term),
+                None => log.term_at(Index(first.index.0 - 1)),
+            });
+            log.perform(&persist);
+            Synced { persist, before }
+        };
+        self.unsynced.drain(..).map(sync).collect()
     }
 
-    /// The process ended without a word, or the power failed.
-    pub(crate) fn crash(&mut self, rng: &mut Rng) {
+    /// The process ended without a word, or the power failed. Returns what got onto the disk all the same.
+    pub(crate) fn crash(&mut self, rng: &mut Rng) -> Vec<Synced> {
         let written = self.unsynced.len() as u64;
         let kept = match rng.below(3) {
             0 => 0,
@@ -103,7 +116,7 @@ impl Disk {
             _ => rng.below(written + 1),
         };
         self.unsynced.truncate(kept as usize);
-        self.sync();
+        self.sync()
     }
 
     /// What a server makes of its disk at a start. If it stopped between installing a snapshot and emptying its log, the log

@@ -1,0 +1,158 @@
+//! `pontoon-sim`: runs seeds, and replays one of them.
+
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    time::Instant,
+};
+
+use pontoon_sim::{
+    scenario::{Report, Scenario},
+    time::SECOND,
+    world::{Counts, Traced},
+};
+
+const USAGE: &str = "pontoon-sim --seeds N [--from S]     run N seeds from S on (default: from 1)
+pontoon-sim --seed S [--trace]       run one seed, and say what happens line by line";
+
+#[derive(Default)]
+struct Arguments {
+    seeds: Option<u64>,
+    from: Option<u64>,
+    seed: Option<u64>,
+    trace: bool,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let mut arguments = Arguments::default();
+    let mut given = std::env::args().skip(1);
+    while let Some(name) = given.next() {
+        let mut number = || {
+            let text = given.next().ok_or_else(|| format!("{name} wants a number"))?;
+            text.parse::<u64>().map_err(|error| format!("{name} {text}: {error}"))
+        };
+        match name.as_str() {
+            "--seeds" => arguments.seeds = Some(number()?),
+            "--from" => arguments.from = Some(number()?),
+            "--seed" => arguments.seed = Some(number()?),
+            "--trace" => arguments.trace = true,
+            other => return Err(format!("{other} is not known\n{USAGE}")),
+        }
+    }
+    Ok(arguments)
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(what) => {
+            say(&what);
+            return ExitCode::from(2);
+        }
+    };
+    let done = match (arguments.seed, arguments.seeds) {
+        (Some(seed), None) => run_one(seed, arguments.trace),
+        (None, Some(seeds)) => run_many(arguments.from.unwrap_or(1), seeds),
+        _ => {
+            say(USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn say(what: &str) {
+    // Whoever closed the pipe wants no more of it.
+    let _ = writeln!(std::io::stdout(), "{what}");
+}
+
+/// A panic is a failure like any other: it names the seed, too.
+fn name_seed_on_panic(seed: u64) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let _ = writeln!(std::io::stderr(), "seed {seed} FAILED: {panic}\n  replay: {}", replay(seed));
+    }));
+}
+
+fn replay(seed: u64) -> String {
+    format!("cargo run --release -p pontoon-sim -- --seed {seed} --trace")
+}
+
+fn run_one(seed: u64, trace: bool) -> bool {
+    name_seed_on_panic(seed);
+    let scenario = Scenario::from_seed(seed);
+    say(&format!("{scenario:#?}"));
+    let report = scenario.run(if trace { Traced::Printed } else { Traced::No });
+    say(&format!("{:#?}", report.counts));
+    match report.violation {
+        None => say(&format!("seed {seed} passed")),
+        Some(ref violation) => say(&format!("seed {seed} FAILED: {violation}")),
+    }
+    report.violation.is_none()
+}
+
+fn run_many(from: u64, seeds: u64) -> bool {
+    let started = Instant::now();
+    let mut total = Total::default();
+    let mut failed = Vec::new();
+    for seed in from..from + seeds {
+        name_seed_on_panic(seed);
+        let report = Scenario::from_seed(seed).run(Traced::No);
+        if let Some(violation) = &report.violation {
+            say(&format!("\rseed {seed} FAILED: {violation}\n  replay: {}", replay(seed)));
+            failed.push(seed);
+        }
+        total.add(&report);
+        if std::io::stdout().is_terminal() {
+            let done = seed - from + 1;
+            let bar = "#".repeat((done * 40 / seeds) as usize);
+            let _ = write!(std::io::stdout(), "\r[{bar:<40}] {done}/{seeds}, {} failed", failed.len());
+            let _ = std::io::stdout().flush();
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    say(&format!("\n{}", total.table(seeds, seconds, &failed)));
+    failed.is_empty()
+}
+
+#[derive(Default)]
+struct Total {
+    counts: Counts,
+    virtual_us: u64,
+}
+
+impl Total {
+    fn add(&mut self, report: &Report) {
+        let (sum, run) = (&mut self.counts, &report.counts);
+        sum.events += run.events;
+        sum.operations += run.operations;
+        sum.unknown += run.unknown;
+        sum.messages += run.messages;
+        sum.elections += run.elections;
+        sum.snapshots += run.snapshots;
+        sum.log_reads += run.log_reads;
+        for (kind, times) in &run.faults {
+            *sum.faults.entry(kind).or_default() += times;
+        }
+        self.virtual_us += report.took_us;
+    }
+
+    fn table(&self, seeds: u64, seconds: f64, failed: &[u64]) -> String {
+        let counts = &self.counts;
+        let mut rows = vec![
+            ("runs", seeds.to_string()),
+            ("failed", format!("{} {failed:?}", failed.len())),
+            ("virtual time", format!("{} s", self.virtual_us / SECOND)),
+            ("wall-clock time", format!("{seconds:.1} s")),
+            ("operations", counts.operations.to_string()),
+            ("  with an unknown outcome", counts.unknown.to_string()),
+            ("  per minute of wall-clock", format!("{:.0}", counts.operations as f64 / seconds * 60.0)),
+            ("messages", counts.messages.to_string()),
+            ("events", counts.events.to_string()),
+            ("elections", counts.elections.to_string()),
+            ("snapshots installed", counts.snapshots.to_string()),
+            ("reads of the log's older part", counts.log_reads.to_string()),
+        ];
+        rows.extend(counts.faults.iter().map(|(kind, times)| (*kind, times.to_string())));
+        rows.iter().map(|(name, value)| format!("{name:<32} {value}\n")).collect()
+    }
+}
