@@ -111,8 +111,7 @@ impl DataFolder {
             // Looked at before the lock file is touched, so that somebody else's folder stays as it is.
             check(path, &wanted)?;
         } else {
-            fs::create_dir_all(path).map_err(failed(path))?;
-            sync_with_parents(path)?;
+            create(path)?;
         }
         let lock = lock(path)?;
         let identity = path.join(IDENTITY);
@@ -183,11 +182,13 @@ fn lock(path: &Path) -> Result<File, FolderError> {
     }
 }
 
-/// New folders become durable with their parents' entries.
-fn sync_with_parents(path: &Path) -> Result<(), FolderError> {
-    let path = fs::canonicalize(path).map_err(failed(path))?;
-    for folder in path.ancestors().take(2) {
-        disk::sync_folder(folder).map_err(failed(folder))?;
+/// Creates the folder, durably: each new one becomes so with its parent's entries.
+fn create(path: &Path) -> Result<(), FolderError> {
+    let path = std::path::absolute(path).map_err(failed(path))?;
+    let new: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(&path).map_err(failed(&path))?;
+    for parent in new.iter().filter_map(|folder| folder.parent()) {
+        disk::sync_folder(parent).map_err(failed(parent))?;
     }
     Ok(())
 }

@@ -13,17 +13,18 @@
 //!   After a *reset* the positions themselves are no guide any more, so that one goes by the engine's own `Clean`.
 //! - Its cache of the last block read is one per *thread*, not per engine: see [`Log::undisturbed`].
 
+mod error;
 mod options;
 mod record;
 mod scan;
+mod writer;
 
 use std::{
     any::Any,
     cell::Cell,
-    collections::BTreeMap,
-    fs, io,
+    fs,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -31,15 +32,19 @@ use std::{
     thread,
 };
 
+pub use error::{OpenError, ReadError, WriteError};
 pub use options::LogOptions;
 use pontoon_kv::{Entry, GroupId, Index, Term};
 use pontoon_replica::{HardState, Persist};
 use raft_engine::{
-    Command, Config, Engine, LogBatch, ReadableSize, RecoveryMode,
-    internals::{EventListener, FileBlockHandle, LogQueue},
+    Command, Config, Engine, ReadableSize, RecoveryMode,
+    internals::{EventListener, LogQueue},
 };
 
-use self::record::{HARD_STATE_KEY, MARK_GROUP, MARK_KEY, Mark, POSITION_KEY, Place, StoredEntry};
+use self::{
+    record::{HARD_STATE_KEY, MARK_GROUP, Mark, POSITION_KEY, StoredEntry},
+    writer::{Group, Writer, Written},
+};
 
 /// The log of all groups on this machine. Cheap to clone: one thread writes, others read and purge.
 #[derive(Clone)]
@@ -66,90 +71,27 @@ impl RestoredLog {
         *self == RestoredLog::default()
     }
 
+    /// Checks that the log goes on where a state ends that is durable up to `applied`: it may begin before, never after. And that
+    /// the log itself is not lost: it held the vote.
+    pub fn check_continues(&self, group: GroupId, applied: Index) -> Result<(), ReadError> {
+        let trimmed = self.trimmed.0;
+        if trimmed > applied {
+            let reason = format!(
+                "it begins after entry {trimmed}, and the state ends at entry {applied}: entries are lost"
+            );
+            return Err(ReadError { group, reason });
+        }
+        if self.is_blank() && applied > Index(0) {
+            let reason = format!("it is empty, and the state ends at entry {applied}: the log is lost");
+            return Err(ReadError { group, reason });
+        }
+        Ok(())
+    }
+
     /// The last position: that of the last entry, or the one before the first.
     pub fn last(&self) -> (Index, Term) {
         self.entries.last().map_or(self.trimmed, |entry| (entry.index, entry.term))
     }
-}
-
-/// The log cannot be opened. Nothing was changed on disk, unless it failed while cutting a torn tail.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The operating system refuses.
-    #[error("cannot use the log's {}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Bytes that were durable once are not what was written.
-    #[error(
-        "the log file {} is damaged at byte {offset}: {reason}. Entries that this server acknowledged may be lost: \
-         restore the data folder from the same disk, or remove it and let the server join under a new id",
-        path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// Where the damage begins.
-        offset: u64,
-        /// What does not fit.
-        reason: &'static str,
-    },
-    /// A file between others is gone.
-    #[error(
-        "the log file {} is missing. Put it back, or remove the data folder and let the server join under a new id",
-        path.display()
-    )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A newer version of the program wrote it.
-    #[error("the log file {} has format version {version}, which is newer than this program: run the newer one", path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u64,
-    },
-    /// raft-engine finds fault with files that passed our own check.
-    #[error("the log in {} cannot be opened: {reason}", path.display())]
-    Engine {
-        /// The folder.
-        path: PathBuf,
-        /// What it says.
-        reason: String,
-    },
-}
-
-impl OpenError {
-    fn io(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
-        let path = path.to_owned();
-        move |source| OpenError::Io { path, source }
-    }
-}
-
-/// What is stored cannot be read, or contradicts itself.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the log of group {group} is damaged: {reason}")]
-pub struct ReadError {
-    /// The group.
-    pub group: GroupId,
-    /// What is wrong.
-    pub reason: String,
-}
-
-/// The disk is in doubt: the log accepts nothing any more, and the server must stop.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
-    /// This write failed. It may or may not be on disk.
-    #[error("writing the log failed: {0}")]
-    Failed(String),
-    /// An earlier one failed; this one was not tried.
-    #[error("the log accepts no writes after an earlier failure: {0}")]
-    Refused(String),
 }
 
 struct Inner {
@@ -162,40 +104,6 @@ struct Inner {
     written: Arc<Written>,
     /// Nothing is purged before the files hold more.
     purge_bytes: u64,
-}
-
-/// The writing side.
-struct Writer {
-    batch: LogBatch,
-    /// What the next batch begins with.
-    mark: Mark,
-    /// What is stored of each group; learnt at the start.
-    groups: BTreeMap<GroupId, Group>,
-    /// Why nothing is written any more.
-    failure: Option<String>,
-}
-
-/// What is stored of a group.
-#[derive(Debug, Clone, Copy, Default)]
-struct Group {
-    hard_state: HardState,
-    trimmed: (Index, Term),
-    last: Index,
-}
-
-/// Learns from the engine where its last batch ended.
-#[derive(Default)]
-struct Written {
-    end: Mutex<Place>,
-}
-
-impl EventListener for Written {
-    fn on_append_log_file(&self, handle: FileBlockHandle) {
-        if handle.id.queue == LogQueue::Append {
-            let end = Place { file: handle.id.seq, offset: handle.offset + handle.len as u64 };
-            *self.end.lock().expect("no panic holds this lock") = end;
-        }
-    }
 }
 
 /// A start reads about as many bytes of entries at once.
@@ -217,16 +125,25 @@ impl Log {
         let failed = |reason: String| OpenError::Engine { path: folder.to_owned(), reason };
         let written = Arc::new(Written::default());
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            Engine::open_with_listeners(engine_config(folder, options), vec![written.clone() as Arc<dyn EventListener>])
+            Engine::open_with_listeners(
+                engine_config(folder, options),
+                vec![written.clone() as Arc<dyn EventListener>],
+            )
         }));
         let engine = match opened {
             Ok(result) => result.map_err(|error| failed(error.to_string()))?,
             Err(panic) => return Err(failed(panic_text(panic.as_ref()))),
         };
-        let writer =
-            Writer { batch: LogBatch::default(), mark: Mark::default(), groups: BTreeMap::new(), failure: None };
-        let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let log = Log { inner: Arc::new(Inner { engine, id, gate: RwLock::new(()), writer: Mutex::new(writer), written, purge_bytes: options.purge_bytes }) };
+        let log = Log {
+            inner: Arc::new(Inner {
+                engine,
+                id: IDS.fetch_add(1, Ordering::Relaxed),
+                gate: RwLock::new(()),
+                writer: Mutex::default(),
+                written,
+                purge_bytes: options.purge_bytes,
+            }),
+        };
         log.learn().map_err(failed)?;
         Ok(log)
     }
@@ -248,11 +165,14 @@ impl Log {
         let Group { hard_state, trimmed, last } = stored;
         let damaged = |reason: String| ReadError { group, reason };
         let mut entries = Vec::new();
-        let mut next = trimmed.0.next();
+        let mut next = after(trimmed.0);
         while next <= last {
-            let more = self.read(group, next, last.next(), READ_BYTES)?;
+            let more = self.read(group, next, after(last), READ_BYTES)?;
             if more.is_empty() {
-                return Err(damaged(format!("entry {next} is missing, although the log goes from {} to {last}", trimmed.0)));
+                return Err(damaged(format!(
+                    "entry {next} is missing, although the log goes from {} to {last}",
+                    trimmed.0
+                )));
             }
             next = Index(next.0 + more.len() as u64);
             entries.extend(more);
@@ -260,13 +180,18 @@ impl Log {
         let mut term = trimmed.1;
         for entry in &entries {
             if entry.term < term {
-                return Err(damaged(format!("entry {} has term {}, after term {term}", entry.index, entry.term)));
+                return Err(damaged(format!(
+                    "entry {} has term {}, after term {term}",
+                    entry.index, entry.term
+                )));
             }
             term = entry.term;
         }
         if hard_state.commit > last {
             let commit = hard_state.commit;
-            return Err(damaged(format!("it ends at entry {last}, although entry {commit} was committed: its end is lost")));
+            return Err(damaged(format!(
+                "it ends at entry {last}, although entry {commit} was committed: its end is lost"
+            )));
         }
         let bytes = entries.iter().map(record::entry_bytes).sum();
         Ok(RestoredLog { hard_state, trimmed, entries, bytes })
@@ -298,17 +223,26 @@ impl Log {
 
     /// Entries from `low` to below `high`, about `bytes_max` bytes of them but at least one. Empty if `low` has been trimmed
     /// (or overwritten) in the meantime.
-    pub fn read(&self, group: GroupId, low: Index, high: Index, bytes_max: u64) -> Result<Vec<Entry>, ReadError> {
+    pub fn read(
+        &self,
+        group: GroupId,
+        low: Index,
+        high: Index,
+        bytes_max: u64,
+    ) -> Result<Vec<Entry>, ReadError> {
         let _shared = self.inner.gate.read().expect("no panic holds this lock");
         let engine = &self.inner.engine;
         let (Some(first), Some(last)) = (engine.first_index(group.0), engine.last_index(group.0)) else {
             return Ok(Vec::new());
         };
-        let high = high.min(Index(last).next());
+        let high = high.min(after(Index(last)));
         if low < Index(first) || low >= high {
             return Ok(Vec::new());
         }
-        let damaged = |reason: String| ReadError { group, reason: format!("reading entries {low} to {high}: {reason}") };
+        let damaged = |reason: String| ReadError {
+            group,
+            reason: format!("reading entries {low} to {high}: {reason}"),
+        };
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let mut stored = Vec::new();
         let fetched = self.undisturbed(|| {
@@ -318,12 +252,15 @@ impl Log {
         });
         match fetched {
             Ok(Ok(_count)) => {}
-            Ok(Err(raft_engine::Error::EntryCompacted | raft_engine::Error::EntryNotFound)) => return Ok(Vec::new()),
+            Ok(Err(raft_engine::Error::EntryCompacted | raft_engine::Error::EntryNotFound)) => {
+                return Ok(Vec::new());
+            }
             Ok(Err(error)) => return Err(damaged(error.to_string())),
             Err(panic) => return Err(damaged(panic_text(panic.as_ref()))),
         }
         let check = |(stored, expected)| {
-            let entry = record::entry_from_stored(group, stored).filter(|entry| entry.index == Index(expected));
+            let entry =
+                record::entry_from_stored(group, stored).filter(|entry| entry.index == Index(expected));
             entry.ok_or_else(|| damaged(format!("in place of entry {expected} there is another")))
         };
         stored.into_iter().zip(low.0..).map(check).collect()
@@ -340,7 +277,8 @@ impl Log {
             return Ok(());
         }
         self.mark_first_files(0, 0)?;
-        let purged = self.undisturbed(|| catch_unwind(AssertUnwindSafe(|| self.inner.engine.purge_expired_files())));
+        let purged =
+            self.undisturbed(|| catch_unwind(AssertUnwindSafe(|| self.inner.engine.purge_expired_files())));
         match purged {
             Ok(Ok(_groups_that_hold_old_files)) => {}
             Ok(Err(error)) => return Err(self.writer().fail(error.to_string())),
@@ -369,31 +307,46 @@ impl Log {
     fn learn(&self) -> Result<(), String> {
         let engine = &self.inner.engine;
         let mut writer = self.writer();
-        let first = |queue| engine.file_span(queue).0;
-        writer.mark = Mark { first_append: first(LogQueue::Append), first_rewrite: first(LogQueue::Rewrite), ..writer.mark };
+        let first_file = |queue| engine.file_span(queue).0;
+        writer.mark.first_append = first_file(LogQueue::Append);
+        writer.mark.first_rewrite = first_file(LogQueue::Rewrite);
         writer.begin();
         for number in engine.raft_groups().into_iter().filter(|number| *number != MARK_GROUP.0) {
             let group = GroupId(number);
-            let damaged = |what: &str| format!("the {what} of group {group} is damaged");
-            let hard_state = engine.get(number, HARD_STATE_KEY).map(|bytes| {
-                record::hard_state_from_bytes(group, &bytes).ok_or_else(|| damaged("hard state"))
-            });
-            let trimmed = engine.get(number, POSITION_KEY).map(|bytes| {
-                record::position_from_bytes(group, &bytes).ok_or_else(|| damaged("position record"))
-            });
-            let (hard_state, trimmed) = (hard_state.transpose()?.unwrap_or_default(), trimmed.transpose()?.unwrap_or_default());
-            let first = engine.first_index(number);
-            if first.is_some_and(|first| first <= trimmed.0.0) {
-                writer.batch.add_command(number, Command::Compact { index: trimmed.0.0 + 1 });
+            let stored = self.learn_group(group)?;
+            let first_needed = after(stored.trimmed.0);
+            match engine.first_index(number) {
+                Some(first) if first < first_needed.0 => {
+                    writer.batch.add_command(number, Command::Compact { index: first_needed.0 });
+                }
+                Some(first) if first > first_needed.0 => {
+                    return Err(format!(
+                        "entry {first_needed} of group {group} is missing: the next is {first}"
+                    ));
+                }
+                _ => {}
             }
-            let last = engine.last_index(number).map_or(trimmed.0, |last| Index(last).max(trimmed.0));
-            let starts_late = first.is_some_and(|first| first > trimmed.0.0 + 1);
-            if starts_late {
-                return Err(damaged(&format!("beginning of the log (entry {})", trimmed.0.next())));
-            }
-            writer.groups.insert(group, Group { hard_state, trimmed, last });
+            writer.groups.insert(group, stored);
         }
         self.commit(&mut writer, true).map_err(|error| error.to_string())
+    }
+
+    /// What the engine has of a group.
+    fn learn_group(&self, group: GroupId) -> Result<Group, String> {
+        let engine = &self.inner.engine;
+        let damaged = |what: &str| format!("the {what} of group {group} is damaged");
+        let hard_state = match engine.get(group.0, HARD_STATE_KEY) {
+            Some(bytes) => {
+                record::hard_state_from_bytes(group, &bytes).ok_or_else(|| damaged("hard state"))?
+            }
+            None => HardState::default(),
+        };
+        let trimmed = match engine.get(group.0, POSITION_KEY) {
+            Some(bytes) => record::position_from_bytes(group, &bytes).ok_or_else(|| damaged("position"))?,
+            None => (Index(0), Term(0)),
+        };
+        let last = engine.last_index(group.0).map_or(trimmed.0, |last| Index(last).max(trimmed.0));
+        Ok(Group { hard_state, trimmed, last })
     }
 
     /// Hands the batch to the engine. An empty one becomes a mark, for the sake of the sync.
@@ -425,88 +378,13 @@ impl Log {
             LAST_READ.set(self.inner.id);
             return read();
         }
-        thread::scope(|scope| scope.spawn(read).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        thread::scope(|scope| {
+            scope.spawn(read).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.inner.writer.lock().expect("no panic holds this lock")
-    }
-}
-
-impl Writer {
-    /// Opens a batch with the mark, unless it is open.
-    fn begin(&mut self) {
-        if self.batch.is_empty() {
-            let put = self.batch.put(MARK_GROUP.0, MARK_KEY.to_vec(), self.mark.to_bytes());
-            put.expect("the key is not one of the engine's own");
-        }
-    }
-
-    fn add(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
-        assert_ne!(group, MARK_GROUP, "group {group} is not a Raft group");
-        let nothing =
-            persist.reset_to.is_none() && persist.hard_state.is_none() && persist.entries.is_empty() && persist.trim_to.is_none();
-        if nothing {
-            return Ok(());
-        }
-        self.begin();
-        let mut stored = self.groups.get(&group).copied().unwrap_or_default();
-        if let Some(position) = persist.reset_to {
-            self.batch.add_command(group.0, Command::Clean);
-            stored.trimmed = position;
-            stored.last = position.0;
-            self.put(group, POSITION_KEY, record::position_to_bytes(group, position));
-        }
-        if let Some(hard_state) = persist.hard_state {
-            stored.hard_state = hard_state;
-        }
-        if persist.hard_state.is_some() || persist.reset_to.is_some() {
-            self.put(group, HARD_STATE_KEY, record::hard_state_to_bytes(group, &stored.hard_state));
-        }
-        if let Some(last) = persist.entries.last() {
-            stored.check_entries(group, &persist.entries);
-            let added = self.batch.add_entries::<StoredEntry>(group.0, &record::entries_to_stored(group, &persist.entries));
-            if let Err(error) = added {
-                return Err(self.fail(error.to_string()));
-            }
-            stored.last = last.index;
-        }
-        if let Some(position) = persist.trim_to.filter(|position| position.0 > stored.trimmed.0) {
-            assert!(position.0 <= stored.last, "group {group}: trimming to {} beyond the end {}", position.0, stored.last);
-            self.batch.add_command(group.0, Command::Compact { index: position.0.0 + 1 });
-            stored.trimmed = position;
-            self.put(group, POSITION_KEY, record::position_to_bytes(group, position));
-        }
-        self.groups.insert(group, stored);
-        Ok(())
-    }
-
-    /// Nothing is written from now on.
-    fn fail(&mut self, reason: String) -> WriteError {
-        self.failure = Some(reason.clone());
-        WriteError::Failed(reason)
-    }
-
-    fn put(&mut self, group: GroupId, key: &[u8], value: Vec<u8>) {
-        self.batch.put(group.0, key.to_vec(), value).expect("the key is not one of the engine's own");
-    }
-}
-
-impl Group {
-    /// The engine would panic on a gap only after having written it.
-    fn check_entries(&self, group: GroupId, entries: &[Entry]) {
-        let first = entries[0].index;
-        let (trimmed, last) = (self.trimmed.0, self.last);
-        assert!(first > trimmed, "group {group}: entry {first} lies in the trimmed part, up to {trimmed}");
-        assert!(first.0 <= last.0 + 1, "group {group}: entry {first} leaves a gap after {last}");
-        let consecutive = entries.iter().zip(first.0..).all(|(entry, index)| entry.index.0 == index);
-        assert!(consecutive, "group {group}: the entries from {first} on do not follow one another");
-    }
-}
-
-impl Written {
-    fn end(&self) -> Place {
-        *self.end.lock().expect("no panic holds this lock")
     }
 }
 
@@ -543,17 +421,12 @@ fn engine_config(folder: &Path, options: LogOptions) -> Config {
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("the log engine panicked").to_string()
 }
 
-/// The position after.
-trait Next {
-    fn next(self) -> Self;
-}
-
-impl Next for Index {
-    fn next(self) -> Index {
-        Index(self.0 + 1)
-    }
+/// The index after.
+fn after(index: Index) -> Index {
+    Index(index.0 + 1)
 }

@@ -11,7 +11,7 @@
 //! state/<group>/gen-<n>/       a generation: a whole tree
 //! ```
 //!
-//! A snapshot becomes a new generation ([`StateStore::stage`]) and replaces the current one atomically ([`StateStore::install`]).
+//! A snapshot becomes a new generation ([`StateHandle::stage`]) and replaces the current one atomically ([`StateStore::install`]).
 //! After an I/O error the store accepts no batches any more; what the tree has not flushed stays in the log.
 
 mod current;
@@ -20,18 +20,22 @@ mod stage;
 mod workers;
 
 use std::{
+    fmt::Display,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use lsm_tree::{Cache, DescriptorTable, SeqNo};
 use pontoon_kv::{GroupId, Index, Reader, Store, StoreError, WriteBatch};
 
-use self::{current::Current, generation::Generation, workers::Workers};
 pub use self::stage::{Stage, StageError, Staged};
+use self::{current::Current, generation::Generation, workers::Workers};
 use crate::disk;
 
 /// Settings of a [`StateStore`].
@@ -108,16 +112,20 @@ impl OpenError {
 
 /// A group's state. See [`Store`] for what it promises.
 pub struct StateStore {
+    shared: Arc<Shared>,
+    generation: Arc<Generation>,
+    /// Of this generation; then those of replaced ones, until they have ended.
+    workers: Vec<Workers>,
+}
+
+/// What a store has in common with its handles and with the stores that replace it.
+struct Shared {
     folder: PathBuf,
     group: GroupId,
     resources: Resources,
     notify: Notify,
-    generation: Arc<Generation>,
-    /// The same, for those who cannot ask the writer.
-    shared: Arc<RwLock<Arc<Generation>>>,
-    next_generation: u64,
-    /// Of the current generation, last; of replaced ones until they have ended.
-    workers: Vec<Workers>,
+    current: RwLock<Arc<Generation>>,
+    next_generation: AtomicU64,
     /// Holds the lock.
     _lock: File,
 }
@@ -132,7 +140,12 @@ struct Resources {
 
 impl StateStore {
     /// Opens the state in this folder, or creates it, empty. Snapshots that were not installed are removed.
-    pub fn open(folder: &Path, group: GroupId, options: StateOptions, notify: Notify) -> Result<StateStore, OpenError> {
+    pub fn open(
+        folder: &Path,
+        group: GroupId,
+        options: StateOptions,
+        notify: Notify,
+    ) -> Result<StateStore, OpenError> {
         create_folder(folder)?;
         let lock = lock_folder(folder)?;
         let resources = Resources {
@@ -147,23 +160,26 @@ impl StateStore {
         let path = current::generation_path(folder, current.generation);
         let generation = Generation::open(path.clone(), group, &resources, notify.clone())?;
         if generation.applied() < current.base {
-            let reason = format!("it ends at entry {}, before the snapshot of entry {}", generation.applied(), current.base);
+            let reason = format!(
+                "it ends at entry {}, before the snapshot of entry {}",
+                generation.applied(),
+                current.base
+            );
             return Err(OpenError::Damaged { path, reason });
         }
         remove_others(folder, current.generation)?;
         let generation = Arc::new(generation);
         let workers = vec![Workers::start(&generation).map_err(OpenError::io(folder))?];
-        Ok(StateStore {
+        let shared = Arc::new(Shared {
             folder: folder.to_owned(),
             group,
             resources,
             notify,
-            shared: Arc::new(RwLock::new(generation.clone())),
-            generation,
-            next_generation: current.generation + 1,
-            workers,
+            current: RwLock::new(generation.clone()),
+            next_generation: AtomicU64::new(current.generation + 1),
             _lock: lock,
-        })
+        });
+        Ok(StateStore { shared, generation, workers })
     }
 
     /// The last batch. After opening: the last one that was durable.
@@ -181,52 +197,56 @@ impl StateStore {
         self.generation.disk_bytes()
     }
 
-    /// A handle to have the state made durable.
-    pub fn flusher(&self) -> Flusher {
-        Flusher { shared: self.shared.clone() }
+    /// A handle for other threads than the writer's.
+    pub fn handle(&self) -> StateHandle {
+        StateHandle { shared: self.shared.clone() }
     }
 
-    /// Begins to receive a snapshot of the state at `index`, beside the current state. One at a time.
-    pub fn stage(&mut self, index: Index) -> Result<Stage, StageError> {
-        let generation = self.next_generation;
-        self.next_generation += 1;
-        Stage::start(&self.folder, generation, self.group, index, &self.resources)
-    }
-
-    /// Makes a snapshot the state, atomically and durably. Open views stay on the state that it replaces. To be done before the
-    /// log is reset to the snapshot's position. After an error the store accepts nothing any more.
+    /// Makes a snapshot the state, atomically and durably, and returns its store; handles belong to it from now on. This one can
+    /// still be read, and accepts nothing any more; its files go with it and with its last view. To be done before the log is
+    /// reset to the snapshot's position. After an error neither accepts anything.
     ///
     /// # Panics
     ///
     /// If the snapshot is older than the state.
-    pub fn install(&mut self, mut staged: Staged) -> Result<(), StoreError> {
+    pub fn install(&mut self, mut staged: Staged) -> Result<StateStore, StoreError> {
         let applied = self.applied();
-        assert!(staged.index >= applied, "a snapshot of entry {} does not replace the state of {applied}", staged.index);
+        assert!(
+            staged.index >= applied,
+            "a snapshot of entry {} does not replace the state of {applied}",
+            staged.index
+        );
         if let Some(failure) = self.generation.failure() {
             return Err(failure);
         }
         // From here on a failure leaves open which generation is the state: the folder stays, the next start decides.
         staged.installed = true;
-        let next = self.switch_to(&staged).inspect_err(|error| self.generation.fail(error.0.clone()))?;
-        let replaced = std::mem::replace(&mut self.generation, next);
-        *self.shared.write().expect("no panic holds this lock") = self.generation.clone();
-        replaced.retire();
-        Ok(())
+        let next = self.switch_to(&staged).inspect_err(|error| self.generation.fail(&error.0))?;
+        self.generation.retire();
+        (self.shared.notify)(Notice::Durable(staged.index));
+        Ok(next)
     }
 
-    fn switch_to(&mut self, staged: &Staged) -> Result<Arc<Generation>, StoreError> {
-        let failed = |what: &dyn std::fmt::Display| StoreError(format!("installing the snapshot of entry {}: {what}", staged.index));
-        let path = current::generation_path(&self.folder, staged.generation);
-        let next = Generation::open(path, self.group, &self.resources, self.notify.clone()).map_err(|error| failed(&error))?;
-        assert_eq!(next.applied(), staged.index, "the snapshot of group {} is of another entry", self.group);
+    fn switch_to(&mut self, staged: &Staged) -> Result<StateStore, StoreError> {
+        let Shared { folder, group, resources, notify, .. } = &*self.shared;
+        let failed = |what: &dyn Display| {
+            StoreError(format!("installing the snapshot of entry {}: {what}", staged.index))
+        };
+        let path = current::generation_path(folder, staged.generation);
+        let next =
+            Generation::open(path, *group, resources, notify.clone()).map_err(|error| failed(&error))?;
+        assert_eq!(next.applied(), staged.index, "the snapshot of group {group} is of another entry");
         let current = Current { generation: staged.generation, base: staged.index };
-        current.write(&self.folder, self.group).map_err(|error| failed(&error))?;
+        current.write(folder, *group).map_err(|error| failed(&error))?;
         let next = Arc::new(next);
-        for workers in &self.workers {
-            workers.stop();
+        let mut workers = vec![Workers::start(&next).map_err(|error| failed(&error))?];
+        for replaced in &self.workers {
+            replaced.stop();
         }
-        self.workers.push(Workers::start(&next).map_err(|error| failed(&error))?);
-        Ok(next)
+        workers.append(&mut self.workers);
+        workers.retain(|workers| !workers.have_ended());
+        *self.shared.current.write().expect("no panic holds this lock") = next.clone();
+        Ok(StateStore { shared: self.shared.clone(), generation: next, workers })
     }
 }
 
@@ -248,7 +268,12 @@ impl Reader for StateStore {
         self.generation.get(key, self.generation.latest())
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
+    ) -> Result<(), StoreError> {
         self.generation.scan(from, to, self.generation.latest(), visit)
     }
 }
@@ -264,7 +289,12 @@ impl Reader for View {
         self.generation.get(key, self.seqno)
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], visit: &mut dyn FnMut(Bytes, Bytes) -> bool) -> Result<(), StoreError> {
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
+    ) -> Result<(), StoreError> {
         self.generation.scan(from, to, self.seqno, visit)
     }
 }
@@ -275,14 +305,15 @@ impl Drop for View {
     }
 }
 
-/// Has the state made durable. Cheap to clone; for any thread.
+/// A handle on a group's state for any thread. Cheap to clone. It keeps the state's folder locked.
 #[derive(Clone)]
-pub struct Flusher {
-    shared: Arc<RwLock<Arc<Generation>>>,
+pub struct StateHandle {
+    shared: Arc<Shared>,
 }
 
-impl Flusher {
-    /// Has everything that is applied by now made durable in the background. A [`Notice::Durable`] follows in any case.
+impl StateHandle {
+    /// Has everything that is applied by now made durable in the background. A [`Notice::Durable`] follows in any case, unless
+    /// the store fails or stops.
     pub fn request_flush(&self) {
         self.generation().request_flush();
     }
@@ -292,8 +323,19 @@ impl Flusher {
         self.generation().durable()
     }
 
+    /// Bytes of the tables on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.generation().disk_bytes()
+    }
+
+    /// Begins to receive a snapshot of the state at `index`, beside the current state.
+    pub fn stage(&self, index: Index) -> Result<Stage, StageError> {
+        let Shared { folder, group, resources, next_generation, .. } = &*self.shared;
+        Stage::start(folder, next_generation.fetch_add(1, Ordering::Relaxed), *group, index, resources)
+    }
+
     fn generation(&self) -> Arc<Generation> {
-        self.shared.read().expect("no panic holds this lock").clone()
+        self.shared.current.read().expect("no panic holds this lock").clone()
     }
 }
 
@@ -309,7 +351,8 @@ fn create_folder(folder: &Path) -> Result<(), OpenError> {
 
 fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join("LOCK");
-    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(OpenError::io(&path))?;
+    let lock =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(OpenError::io(&path))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.to_owned())),

@@ -59,8 +59,10 @@ fn newest_file(folder: &Path) -> PathBuf {
 }
 
 fn append_files(folder: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(folder).expect("the folder is readable").map(|file| file.expect("an entry").path());
-    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|kind| kind == "raftlog")).collect();
+    let files =
+        fs::read_dir(folder).expect("the folder is readable").map(|file| file.expect("an entry").path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|kind| kind == "raftlog")).collect();
     files.sort();
     files
 }
@@ -82,7 +84,8 @@ fn flip(path: &Path, offset: usize) {
 }
 
 fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = fs::read_dir(folder).expect("the folder is readable").map(|file| file.expect("an entry").path());
+    let files =
+        fs::read_dir(folder).expect("the folder is readable").map(|file| file.expect("an entry").path());
     files.map(|path| (path.clone(), fs::read(path).expect("the file is readable"))).collect()
 }
 
@@ -128,7 +131,12 @@ fn several_steps_of_a_turn_take_effect_in_order() {
     let folder = tempfile::tempdir().expect("a folder");
     {
         let log = open(folder.path());
-        let steps = [append(entries(1..=9, 1, 10)), append(entries(4..=7, 2, 10)), trim(5, 2), append(entries(7..=8, 3, 10))];
+        let steps = [
+            append(entries(1..=9, 1, 10)),
+            append(entries(4..=7, 2, 10)),
+            trim(5, 2),
+            append(entries(7..=8, 3, 10)),
+        ];
         log.write(&steps.map(|step| (GROUP, step))).expect("the log accepts the write");
     }
     let restored = open(folder.path()).restore(GROUP).expect("a restored log");
@@ -160,7 +168,10 @@ fn a_reset_log_starts_after_the_snapshot_before_or_behind_its_old_end() {
         {
             let log = open(folder.path());
             write(&log, Persist { hard_state: Some(state), ..append(entries(1..=20, 1, 10)) });
-            write(&log, Persist { sync: true, reset_to: Some((Index(position), Term(6))), ..Persist::default() });
+            write(
+                &log,
+                Persist { sync: true, reset_to: Some((Index(position), Term(6))), ..Persist::default() },
+            );
             let restored = log.restore(GROUP).expect("a restored log");
             assert_eq!((restored.hard_state, restored.last()), (state, (Index(position), Term(6))));
         }
@@ -191,7 +202,8 @@ fn groups_are_separate() {
     let folder = tempfile::tempdir().expect("a folder");
     {
         let log = open(folder.path());
-        log.write(&[(GROUP, append(entries(1..=3, 1, 10))), (OTHER, append(entries(1..=5, 2, 10)))]).expect("a write");
+        log.write(&[(GROUP, append(entries(1..=3, 1, 10))), (OTHER, append(entries(1..=5, 2, 10)))])
+            .expect("a write");
         log.write(&[(OTHER, trim(4, 2))]).expect("a write");
     }
     let log = open(folder.path());
@@ -224,7 +236,8 @@ fn a_gap_is_refused() {
 #[test]
 fn a_long_log_survives_trims_purges_resets_and_restarts() {
     let folder = tempfile::tempdir().expect("a folder");
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos()
+        as u64;
     let mut random = Random(seed | 1);
     let mut log = open(folder.path());
     let (mut model, mut trimmed, mut term) = (Vec::<Entry>::new(), (Index(0), Term(0)), 1);
@@ -267,11 +280,19 @@ fn a_long_log_survives_trims_purges_resets_and_restarts() {
             _ => {
                 let copy = crash_copy(folder.path());
                 let restored = open(copy.path()).restore(GROUP).expect("a restored log");
-                assert_eq!((restored.trimmed, restored.entries), (trimmed, model.clone()), "seed {seed}, step {step}, crashed");
+                assert_eq!(
+                    (restored.trimmed, restored.entries),
+                    (trimmed, model.clone()),
+                    "seed {seed}, step {step}, crashed"
+                );
             }
         }
         let restored = log.restore(GROUP).expect("a restored log");
-        assert_eq!((restored.trimmed, restored.entries), (trimmed, model.clone()), "seed {seed}, step {step}");
+        assert_eq!(
+            (restored.trimmed, restored.entries),
+            (trimmed, model.clone()),
+            "seed {seed}, step {step}"
+        );
     }
 }
 
@@ -286,7 +307,10 @@ fn the_disk_use_of_a_trimmed_log_is_bounded() {
             log.purge().expect("the log purges");
         }
     }
-    let bytes: u64 = fs::read_dir(folder.path()).expect("readable").map(|file| file.expect("an entry").metadata().expect("its size").len()).sum();
+    let bytes: u64 = fs::read_dir(folder.path())
+        .expect("readable")
+        .map(|file| file.expect("an entry").metadata().expect("its size").len())
+        .sum();
     assert!(bytes < 3 * small().purge_bytes, "4 MB passed through, and {bytes} bytes remain");
 }
 
@@ -296,7 +320,8 @@ fn the_hard_state_of_a_quiet_group_survives_the_purging_of_a_busy_one() {
     let state = hard_state(9, 3, 0);
     {
         let log = open(folder.path());
-        log.write(&[(OTHER, Persist { sync: true, hard_state: Some(state), ..Persist::default() })]).expect("a write");
+        log.write(&[(OTHER, Persist { sync: true, hard_state: Some(state), ..Persist::default() })])
+            .expect("a write");
         for index in 1..=300 {
             write(&log, append(entries(index..=index, 1, 4000)));
             write(&log, trim(index, 1));
@@ -328,7 +353,11 @@ fn a_torn_tail_is_cut() {
         }
         fs::write(&file, bytes).expect("writable");
         let log = open(copy.path());
-        assert_eq!(indexes(&log.restore(GROUP).expect("a restored log")), [1, 2, 3], "cut at {cut} of {full}");
+        assert_eq!(
+            indexes(&log.restore(GROUP).expect("a restored log")),
+            [1, 2, 3],
+            "cut at {cut} of {full}"
+        );
         write(&log, append(entries(4..=4, 2, 10)));
         drop(log);
         assert_eq!(indexes(&open(copy.path()).restore(GROUP).expect("a restored log")), [1, 2, 3, 4]);
@@ -382,7 +411,10 @@ fn any_damage_in_an_older_file_is_refused() {
         let copy = crash_copy(folder.path());
         let file = &append_files(copy.path())[0];
         fs::File::options().write(true).open(file).expect("the file").set_len(cut as u64).expect("writable");
-        assert!(matches!(Log::open(copy.path(), small()), Err(OpenError::Damaged { .. })), "cut to {cut} bytes");
+        assert!(
+            matches!(Log::open(copy.path(), small()), Err(OpenError::Damaged { .. })),
+            "cut to {cut} bytes"
+        );
     }
     for gone in 0..files.len() - 1 {
         let copy = crash_copy(folder.path());
@@ -432,9 +464,13 @@ fn after_a_failed_write_the_log_refuses_all_further_ones() {
     let log = open(&path);
     write(&log, append(entries(1..=1, 1, 100)));
     fs::rename(&path, folder.path().join("elsewhere")).expect("renamed");
-    let failed = (2..100).find_map(|index| log.write(&[(GROUP, append(entries(index..=index, 1, 9000)))]).err());
+    let failed =
+        (2..100).find_map(|index| log.write(&[(GROUP, append(entries(index..=index, 1, 9000)))]).err());
     assert!(matches!(failed, Some(WriteError::Failed(_))), "{failed:?}");
-    let refused = log.write(&[(GROUP, Persist { sync: true, hard_state: Some(hard_state(1, 1, 0)), ..Persist::default() })]);
+    let refused = log.write(&[(
+        GROUP,
+        Persist { sync: true, hard_state: Some(hard_state(1, 1, 0)), ..Persist::default() },
+    )]);
     assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
     assert!(matches!(log.purge(), Err(WriteError::Refused(_))));
 }
@@ -446,6 +482,22 @@ fn a_commit_index_beyond_the_end_shows_that_the_end_is_lost() {
     write(&log, Persist { hard_state: Some(hard_state(1, 1, 7)), ..append(entries(1..=3, 1, 100)) });
     let error = log.restore(GROUP).expect_err("the end is missing");
     assert!(error.to_string().contains("its end is lost"), "{error}");
+}
+
+#[test]
+fn a_log_that_does_not_go_on_where_the_state_ends_is_noticed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(folder.path());
+    let blank = log.restore(GROUP).expect("a restored log");
+    assert_eq!(blank.check_continues(GROUP, Index(0)), Ok(()));
+    assert!(blank.check_continues(GROUP, Index(5)).is_err(), "the log is lost");
+    write(&log, append(entries(1..=9, 1, 10)));
+    write(&log, trim(5, 1));
+    let trimmed = log.restore(GROUP).expect("a restored log");
+    assert!(trimmed.check_continues(GROUP, Index(4)).is_err(), "entry 5 is lost");
+    for applied in [5, 7, 9, 20] {
+        assert_eq!(trimmed.check_continues(GROUP, Index(applied)), Ok(()));
+    }
 }
 
 #[test]

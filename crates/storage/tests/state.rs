@@ -56,20 +56,28 @@ fn it_reopens_at_a_batch_that_it_had_with_exactly_the_state_of_then() {
         assert_eq!(contents(&store), model, "seed {seed}, step {step}");
         history.push((index, model));
         if random.below(20) == 0 {
-            store.flusher().request_flush();
+            store.handle().request_flush();
         }
         if random.below(40) == 0 {
             drop(store);
             store = open(folder.path());
             let applied = store.applied();
             let position = history.iter().position(|(index, _)| *index == applied);
-            let position = position.unwrap_or_else(|| panic!("seed {seed}, step {step}: no batch ends at {applied}"));
+            let position =
+                position.unwrap_or_else(|| panic!("seed {seed}, step {step}: no batch ends at {applied}"));
             (restarts, lost) = (restarts + 1, lost + history.len() - position - 1);
             history.truncate(position + 1);
-            assert_eq!(contents(&store), history[position].1, "seed {seed}, step {step}: reopened at {applied}");
+            assert_eq!(
+                contents(&store),
+                history[position].1,
+                "seed {seed}, step {step}: reopened at {applied}"
+            );
         }
     }
-    assert!(restarts > 5 && lost > 0, "seed {seed}: {restarts} restarts lost {lost} batches in all, too little to prove anything");
+    assert!(
+        restarts > 5 && lost > 0,
+        "seed {seed}: {restarts} restarts lost {lost} batches in all, too little to prove anything"
+    );
 }
 
 #[test]
@@ -90,7 +98,11 @@ fn a_view_stays_as_it_was_through_flushes_and_compactions() {
             let (born, view, frozen) = views.swap_remove(random.below(views.len() as u64) as usize);
             assert_eq!(contents(&view), frozen, "seed {seed}: the view of {born}, at {step}");
             for (key, value) in frozen.iter().take(5) {
-                assert_eq!(view.get(key).expect("readable").as_ref(), Some(value), "seed {seed}: the view of {born}");
+                assert_eq!(
+                    view.get(key).expect("readable").as_ref(),
+                    Some(value),
+                    "seed {seed}: the view of {born}"
+                );
             }
         }
     }
@@ -145,17 +157,17 @@ fn a_requested_flush_makes_all_that_is_applied_durable_and_says_so_every_time() 
     let folder = tempfile::tempdir().expect("a folder");
     let (notify, heard) = notices();
     let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
-    let flusher = store.flusher();
+    let handle = store.handle();
     for index in [3, 4, 9] {
         store.write(Index(index), put("key", "value")).expect("the store accepts it");
     }
     assert_eq!(store.durable(), Index(0));
-    flusher.request_flush();
+    handle.request_flush();
     await_durable(&heard, Index(9));
-    assert_eq!((store.durable(), flusher.durable()), (Index(9), Index(9)));
-    flusher.request_flush();
+    assert_eq!((store.durable(), handle.durable()), (Index(9), Index(9)));
+    handle.request_flush();
     await_durable(&heard, Index(9));
-    drop(store);
+    drop((store, handle));
     assert_eq!(open(folder.path()).applied(), Index(9));
 }
 
@@ -187,12 +199,37 @@ fn the_longest_keys_and_large_values_are_held() {
         store.write(Index(index), batch).expect("the store accepts it");
     }
     assert_eq!(contents(&store), model);
-    store.flusher().request_flush();
+    store.handle().request_flush();
     await_durable(&heard, Index(5));
     drop(store);
     let store = open(folder.path());
     assert_eq!(contents(&store), model);
     assert_eq!(store.get(&[b'k'; 70_000]).expect("a key that cannot be is not there"), None);
+}
+
+#[test]
+fn a_scan_may_begin_and_end_at_keys_that_are_too_long_to_be_held() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    let longest = |last: u8| [&[b'k'; u16::MAX as usize - 1][..], &[last]].concat();
+    let pairs = [b'a', b'b', b'c'].map(|last| (Bytes::from(longest(last)), Some(Bytes::from(vec![last]))));
+    store.write(Index(1), WriteBatch::from(pairs)).expect("the store accepts it");
+    let beyond = |last: u8| [longest(last), vec![0]].concat();
+    let visited = |from: &[u8], to: &[u8]| {
+        let mut values = Vec::new();
+        store
+            .scan(from, to, &mut |_, value| {
+                values.extend_from_slice(&value);
+                true
+            })
+            .expect("readable");
+        values
+    };
+    assert_eq!(visited(&longest(b'a'), &longest(b'c')), b"ab");
+    assert_eq!(visited(&beyond(b'a'), &longest(b'c')), b"b");
+    assert_eq!(visited(&longest(b'a'), &beyond(b'b')), b"ab");
+    assert_eq!(visited(&beyond(b'a'), &[]), b"bc");
+    assert_eq!(visited(&beyond(b'c'), &[]), b"");
 }
 
 #[test]
@@ -215,7 +252,11 @@ fn a_writer_that_outruns_the_disk_is_held_back_in_bounded_memory() {
         let batch = random_batch(&mut random, 2000);
         apply(&mut model, &batch);
         store.write(Index(index), batch).expect("the store accepts it");
-        assert!(index - store.durable().0 <= 24, "{index} batches are applied and {} durable", store.durable());
+        assert!(
+            index - store.durable().0 <= 24,
+            "{index} batches are applied and {} durable",
+            store.durable()
+        );
     }
     assert_eq!(contents(&store), model);
 }
@@ -228,20 +269,27 @@ fn overwritten_values_do_not_stay_on_disk() {
     let mut random = Random::new(9);
     for index in 1..=3000 {
         let key = Bytes::from(format!("\x01{}", index % 10));
-        store.write(Index(index), WriteBatch::from([(key, Some(random.bytes(2000)))])).expect("the store accepts it");
+        store
+            .write(Index(index), WriteBatch::from([(key, Some(random.bytes(2000)))]))
+            .expect("the store accepts it");
     }
-    store.flusher().request_flush();
+    store.handle().request_flush();
     await_durable(&heard, Index(3000));
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while table_bytes(folder.path()) > 600_000 {
-        assert!(std::time::Instant::now() < deadline, "20 kB of data take {} bytes", table_bytes(folder.path()));
+        assert!(
+            std::time::Instant::now() < deadline,
+            "20 kB of data take {} bytes",
+            table_bytes(folder.path())
+        );
         thread::yield_now();
     }
 }
 
 fn table_bytes(folder: &Path) -> u64 {
     let tables = folder.join("gen-1").join("tables");
-    let sizes = fs::read_dir(tables).expect("the tables").filter_map(|file| Some(file.ok()?.metadata().ok()?.len()));
+    let sizes =
+        fs::read_dir(tables).expect("the tables").filter_map(|file| Some(file.ok()?.metadata().ok()?.len()));
     sizes.sum()
 }
 
@@ -257,18 +305,20 @@ fn an_installed_snapshot_is_the_state_and_open_views_stay_on_the_old_one() {
         store.write(Index(index), batch).expect("the store accepts it");
         apply(&mut new, &random_batch(&mut random, 2000));
     }
-    let view = store.view();
-    let mut stage = store.stage(Index(1000)).expect("a stage");
+    let (view, handle) = (store.view(), store.handle());
+    let mut stage = store.handle().stage(Index(1000)).expect("a stage");
     for block in pairs(&new).chunks(7) {
         stage.push(block.to_vec()).expect("the stage accepts it");
     }
     let staged = stage.finish().expect("the snapshot is durable");
     assert_eq!(contents(&store), old, "nothing changes before the install");
-    store.install(staged).expect("the snapshot is installed");
-    assert_eq!((store.applied(), store.durable()), (Index(1000), Index(1000)));
-    assert_eq!(contents(&store), new);
-    assert_eq!(contents(&view), old);
-    drop(view);
+    let installed = store.install(staged).expect("the snapshot is installed");
+    assert_eq!((installed.applied(), handle.durable()), (Index(1000), Index(1000)));
+    assert_eq!(contents(&installed), new);
+    assert_eq!((contents(&view), contents(&store)), (old.clone(), old));
+    store.write(Index(1001), put("key", "value")).expect_err("the replaced store accepts nothing");
+    drop((store, view));
+    let mut store = installed;
 
     let mut random = Random::new(12);
     for index in 1001..=1300 {
@@ -277,9 +327,8 @@ fn an_installed_snapshot_is_the_state_and_open_views_stay_on_the_old_one() {
         store.write(Index(index), batch).expect("the store accepts it");
     }
     assert_eq!(contents(&store), new);
-    let flusher = store.flusher();
-    flusher.request_flush();
-    drop(store);
+    handle.request_flush();
+    drop((store, handle));
     assert!(!folder.path().join("gen-1").exists(), "the replaced state is removed");
     assert!(open(folder.path()).applied() >= Index(1000));
 }
@@ -290,10 +339,11 @@ fn an_installed_snapshot_survives_a_restart_with_an_empty_memtable() {
     let new = Model::from([(Bytes::from_static(b"\x01key"), Bytes::from_static(b"value"))]);
     {
         let mut store = open(folder.path());
-        let mut stage = store.stage(Index(77)).expect("a stage");
+        let index = Index(77);
+        let mut stage = store.handle().stage(index).expect("a stage");
         stage.push(pairs(&new)).expect("the stage accepts it");
         let staged = stage.finish().expect("durable");
-        store.install(staged).expect("installed");
+        assert_eq!(store.install(staged).expect("installed").applied(), index);
     }
     let store = open(folder.path());
     assert_eq!((store.applied(), contents(&store)), (Index(77), new));
@@ -305,8 +355,9 @@ fn an_empty_snapshot_can_be_installed() {
     {
         let mut store = open(folder.path());
         store.write(Index(1), put("key", "value")).expect("the store accepts it");
-        let staged = store.stage(Index(5)).expect("a stage").finish().expect("durable");
-        store.install(staged).expect("installed");
+        let index = Index(5);
+        let staged = store.handle().stage(index).expect("a stage").finish().expect("durable");
+        assert_eq!(store.install(staged).expect("installed").applied(), index);
     }
     let store = open(folder.path());
     assert_eq!((store.applied(), contents(&store)), (Index(5), Model::new()));
@@ -315,12 +366,14 @@ fn an_empty_snapshot_can_be_installed() {
 #[test]
 fn a_snapshot_that_is_not_installed_leaves_no_trace() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut store = open(folder.path());
-    let mut stage = store.stage(Index(10)).expect("a stage");
-    stage.push(vec![(Bytes::from_static(b"\x01key"), Bytes::from_static(b"value"))]).expect("the stage accepts it");
+    let store = open(folder.path());
+    let mut stage = store.handle().stage(Index(10)).expect("a stage");
+    stage
+        .push(vec![(Bytes::from_static(b"\x01key"), Bytes::from_static(b"value"))])
+        .expect("the stage accepts it");
     drop(stage);
     assert!(!folder.path().join("gen-2").exists(), "a transfer that broke off");
-    let staged = store.stage(Index(10)).expect("a stage").finish().expect("durable");
+    let staged = store.handle().stage(Index(10)).expect("a stage").finish().expect("durable");
     assert!(folder.path().join("gen-3").exists());
     let crashed = copy(folder.path());
     drop(staged);
@@ -333,9 +386,9 @@ fn a_snapshot_that_is_not_installed_leaves_no_trace() {
 #[test]
 fn a_snapshot_whose_keys_are_not_in_order_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut store = open(folder.path());
+    let store = open(folder.path());
     for keys in [[&b"\x01b"[..], b"\x01a"], [b"\x01a", b"\x01a"], [b"", b"\x01a"], [b"\x01a", b"\xff"]] {
-        let mut stage = store.stage(Index(10)).expect("a stage");
+        let mut stage = store.handle().stage(Index(10)).expect("a stage");
         let block = keys.map(|key| (Bytes::copy_from_slice(key), Bytes::new())).to_vec();
         let error = stage.push(block).and_then(|()| stage.finish().map(drop)).expect_err("out of order");
         assert!(error.to_string().contains("not in order"), "{error}");
@@ -354,7 +407,7 @@ fn filled() -> (tempfile::TempDir, Model) {
         apply(&mut model, &batch);
         store.write(Index(index), batch).expect("the store accepts it");
     }
-    store.flusher().request_flush();
+    store.handle().request_flush();
     await_durable(&heard, Index(150));
     drop(store);
     // Until compactions have nothing left to do and only files remain that are needed.
@@ -423,7 +476,8 @@ fn missing_and_cut_files_are_refused_and_nothing_is_changed() {
 #[test]
 fn another_groups_state_is_refused() {
     let (folder, _) = filled();
-    let error = StateStore::open(folder.path(), GroupId(2), small(), deaf()).err().expect("it belongs to group 1");
+    let error =
+        StateStore::open(folder.path(), GroupId(2), small(), deaf()).err().expect("it belongs to group 1");
     assert!(error.to_string().contains("belongs to group 1, not to group 2"), "{error}");
 }
 
@@ -441,7 +495,7 @@ fn after_a_failed_flush_the_store_says_so_and_refuses_all_further_batches() {
     let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
     store.write(Index(1), put("key", "value")).expect("the store accepts it");
     fs::remove_dir_all(folder.path().join("gen-1")).expect("removed");
-    store.flusher().request_flush();
+    store.handle().request_flush();
     let notice = heard.recv_timeout(std::time::Duration::from_secs(20)).expect("a notice comes");
     assert!(matches!(notice, Notice::Failed(_)), "{notice:?}");
     let error = store.write(Index(2), put("key", "value")).expect_err("refused");

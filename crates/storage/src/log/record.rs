@@ -146,7 +146,12 @@ mod tests {
     #[test]
     fn records_of_another_group_are_not_taken_for_this_ones() {
         let (mine, other) = (GroupId(1), GroupId(2));
-        let entry = Entry { index: Index(3), term: Term(2), clock: ClusterTime(7), data: Bytes::from_static(b"data") };
+        let entry = Entry {
+            index: Index(3),
+            term: Term(2),
+            clock: ClusterTime(7),
+            data: Bytes::from_static(b"data"),
+        };
         let stored = entries_to_stored(mine, std::slice::from_ref(&entry)).remove(0);
         assert_eq!(entry_from_stored(mine, stored.clone()), Some(entry));
         assert_eq!(entry_from_stored(other, stored), None);

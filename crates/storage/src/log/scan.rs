@@ -34,7 +34,9 @@ pub(super) fn check_and_cut(folder: &Path) -> Result<(), OpenError> {
         check_complete(folder, queue, first, &needed)?;
         for (position, (number, path)) in needed.iter().enumerate() {
             let newest = position + 1 == needed.len();
-            changes.extend(check_file(path, queue, *number, newest)?.map(|keep_bytes| (path.clone(), keep_bytes)));
+            changes.extend(
+                check_file(path, queue, *number, newest)?.map(|keep_bytes| (path.clone(), keep_bytes)),
+            );
         }
         changes.extend(purged.into_iter().map(|(_, path)| (path, 0)));
     }
@@ -125,7 +127,8 @@ fn files_of(folder: &Path, queue: Queue) -> Result<Files, OpenError> {
 /// Checks one file. `Some(n)`: its torn tail from byte `n` on must be cut.
 fn check_file(path: &Path, queue: Queue, number: u64, newest: bool) -> Result<Option<u64>, OpenError> {
     let bytes = fs::read(path).map_err(OpenError::io(path))?;
-    let damaged = |offset: usize, reason| OpenError::Damaged { path: path.to_owned(), offset: offset as u64, reason };
+    let damaged =
+        |offset: usize, reason| OpenError::Damaged { path: path.to_owned(), offset: offset as u64, reason };
     let (valid_bytes, reason) = match check_header(&bytes) {
         Err(HeaderError::Newer(version)) => return Err(OpenError::Newer { path: path.to_owned(), version }),
         Err(HeaderError::Damaged) => (0, "its header is damaged"),

@@ -44,10 +44,14 @@ impl Current {
             SealError::Damaged => damaged("it does not match its checksum".to_owned()),
             SealError::Newer(version) => OpenError::Newer { path: path.clone(), version },
         })?;
-        let numbers: Vec<u64> =
-            body.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().expect("eight bytes"))).collect();
+        let numbers: Vec<u64> = body
+            .chunks_exact(8)
+            .map(|chunk| u64::from_le_bytes(chunk.try_into().expect("eight bytes")))
+            .collect();
         match numbers[..] {
-            [owner, generation, base] if owner == group.0 => Ok(Some(Current { generation, base: Index(base) })),
+            [owner, generation, base] if owner == group.0 => {
+                Ok(Some(Current { generation, base: Index(base) }))
+            }
             [owner, _, _] => Err(damaged(format!("it belongs to group {owner}, not to group {group}"))),
             _ => Err(damaged("it has another length".to_owned())),
         }
@@ -55,7 +59,8 @@ impl Current {
 
     /// Makes this the current generation, atomically and durably.
     pub(super) fn write(self, folder: &Path, group: GroupId) -> io::Result<()> {
-        let body: Vec<u8> = [group.0, self.generation, self.base.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let body: Vec<u8> =
+            [group.0, self.generation, self.base.0].iter().flat_map(|number| number.to_le_bytes()).collect();
         disk::replace_file(&folder.join(CURRENT), &disk::seal(MAGIC, FORMAT_VERSION, &body))
     }
 }
@@ -82,10 +87,13 @@ pub(super) fn generations(folder: &Path) -> io::Result<Vec<u64>> {
 /// The tree's `current` is: version u64, XXH3-128 of the file `v<version>`, checksum kind 0; little-endian.
 pub(super) fn check_manifest(generation: &Path) -> Result<(), OpenError> {
     let current = generation.join("current");
-    let damaged = |path: &Path, reason: &str| OpenError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
+    let damaged =
+        |path: &Path, reason: &str| OpenError::Damaged { path: path.to_owned(), reason: reason.to_owned() };
     let bytes = match fs::read(&current) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(damaged(&current, "it is missing")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(damaged(&current, "it is missing"));
+        }
         Err(error) => return Err(OpenError::io(&current)(error)),
     };
     let bytes: &[u8; 25] = bytes[..].try_into().map_err(|_| damaged(&current, "it has another length"))?;

@@ -12,6 +12,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
@@ -21,9 +22,9 @@ use std::{
     time::Duration,
 };
 
-use lsm_tree::{AbstractTree, AnyTree, Config, Guard, Memtable, SeqNo, SequenceNumberCounter, Slice};
 use bytes::Bytes;
-use pontoon_kv::{GroupId, Index, StoreError, WriteBatch};
+use lsm_tree::{AbstractTree, AnyTree, Config, Guard, Memtable, SeqNo, SequenceNumberCounter, Slice};
+use pontoon_kv::{GroupId, Index, StoreError, WriteBatch, layout::STORE_KEY_BYTES_MAX};
 
 use crate::state::{Notice, Notify, OpenError, Resources, current};
 
@@ -33,6 +34,10 @@ const GAP_BITS: u32 = 20;
 /// Where a generation says which batch is its last: `group u64, index u64`, little-endian. No key of the data begins with this
 /// byte, so all of them sort before it.
 pub(super) const POSITION_KEY: &[u8] = &[0xff];
+
+/// The longest key that the tree can hold, in bytes.
+const KEY_BYTES_MAX: usize = STORE_KEY_BYTES_MAX;
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "the tree stores a key's length in 16 bits");
 
 /// Back-pressure: the writer waits while this many memtables wait for the flush,
 const SEALED_MEMTABLES_MAX: usize = 4;
@@ -96,7 +101,12 @@ pub(super) struct Signals {
 
 impl Generation {
     /// Opens the tree in a generation's folder.
-    pub(super) fn open(path: PathBuf, group: GroupId, resources: &Resources, notify: Notify) -> Result<Generation, OpenError> {
+    pub(super) fn open(
+        path: PathBuf,
+        group: GroupId,
+        resources: &Resources,
+        notify: Notify,
+    ) -> Result<Generation, OpenError> {
         current::check_manifest(&path)?;
         let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
         let seqno = SequenceNumberCounter::default();
@@ -104,7 +114,9 @@ impl Generation {
         let highest = tree.get_highest_persisted_seqno();
         let position = match highest {
             None => None,
-            Some(highest) => tree.get(POSITION_KEY, highest + 1).map_err(|error| damaged(error.to_string()))?,
+            Some(highest) => {
+                tree.get(POSITION_KEY, highest + 1).map_err(|error| damaged(error.to_string()))?
+            }
         };
         let applied = match (position, highest) {
             (Some(position), _) => decode_position(group, &position).map_err(damaged)?,
@@ -156,7 +168,10 @@ impl Generation {
         let applied = self.applied();
         assert!(index > applied, "batch {index} comes after batch {applied}");
         let mut turn = lock(&self.turn);
-        assert!(self.seqno.get() < read_seqno(applied), "the tree has taken 2^20 numbers since batch {applied}");
+        assert!(
+            self.seqno.get() < read_seqno(applied),
+            "the tree has taken 2^20 numbers since batch {applied}"
+        );
         let seqno = seqno_of(index);
         for (key, value) in batch {
             assert!(is_key(&key), "a key has 1 to 65535 bytes and does not begin with {POSITION_KEY:?}");
@@ -203,7 +218,7 @@ impl Generation {
         if from >= to {
             return Ok(());
         }
-        for pair in self.tree.range(from..to, seqno, None) {
+        for pair in self.tree.range::<&[u8], _>((lower_bound(from), upper_bound(to)), seqno, None) {
             let (key, value) = pair.into_inner().map_err(|error| self.read_error(&error))?;
             if !visit(into_bytes(key), into_bytes(value)) {
                 break;
@@ -285,7 +300,7 @@ impl Generation {
     }
 
     /// The store failed: nothing is written from now on, and the server is told once.
-    pub(super) fn fail(&self, reason: String) {
+    pub(super) fn fail(&self, reason: &str) {
         let error = StoreError(format!("{}: {reason}", self.path.display()));
         let first = lock(&self.failure).replace(error.clone()).is_none();
         if first {
@@ -299,8 +314,9 @@ impl Generation {
         lock(&self.failure).clone()
     }
 
-    /// Its folder is removed when the last view of it is gone.
+    /// A snapshot has replaced it: it accepts nothing any more, and its folder is removed when its last view is gone.
     pub(super) fn retire(&self) {
+        *lock(&self.failure) = Some(StoreError("a snapshot has replaced this state".to_owned()));
         self.obsolete.store(true, Ordering::Release);
     }
 
@@ -311,7 +327,11 @@ impl Generation {
     }
 
     /// Waits for a signal that `take` takes, or for `timeout`. What it took; none if the time is over.
-    pub(super) fn wait_for_signal<T>(&self, timeout: Option<Duration>, take: impl Fn(&mut Signals) -> Option<T>) -> Option<T> {
+    pub(super) fn wait_for_signal<T>(
+        &self,
+        timeout: Option<Duration>,
+        take: impl Fn(&mut Signals) -> Option<T>,
+    ) -> Option<T> {
         let mut signals = lock(&self.signals);
         loop {
             if let Some(taken) = take(&mut signals) {
@@ -320,7 +340,8 @@ impl Generation {
             match timeout {
                 None => signals = self.work.wait(signals).expect("no panic holds this lock"),
                 Some(timeout) => {
-                    let (woken, result) = self.work.wait_timeout(signals, timeout).expect("no panic holds this lock");
+                    let (woken, result) =
+                        self.work.wait_timeout(signals, timeout).expect("no panic holds this lock");
                     signals = woken;
                     if result.timed_out() {
                         return take(&mut signals);
@@ -351,7 +372,9 @@ impl Generation {
             if let Some(failure) = self.failure() {
                 return Err(failure);
             }
-            if self.tree.sealed_memtable_count() < SEALED_MEMTABLES_MAX && self.tree.l0_run_count() < LEVEL0_RUNS_MAX {
+            if self.tree.sealed_memtable_count() < SEALED_MEMTABLES_MAX
+                && self.tree.l0_run_count() < LEVEL0_RUNS_MAX
+            {
                 return Ok(());
             }
             let signals = lock(&self.signals);
@@ -377,7 +400,11 @@ impl Drop for Generation {
 }
 
 /// Opens the tree itself. Asserts within it count as damage.
-pub(super) fn open_tree(path: &Path, seqno: &SequenceNumberCounter, resources: &Resources) -> Result<AnyTree, String> {
+pub(super) fn open_tree(
+    path: &Path,
+    seqno: &SequenceNumberCounter,
+    resources: &Resources,
+) -> Result<AnyTree, String> {
     let config = Config::new(path, seqno.clone(), SequenceNumberCounter::default())
         .use_cache(resources.cache.clone())
         .use_descriptor_table(Some(resources.files.clone()));
@@ -402,7 +429,21 @@ pub(super) fn number_for_ingestion(seqno: &SequenceNumberCounter, index: Index) 
 
 /// Whether the tree can hold this as a key of the data.
 pub(super) fn is_key(key: &[u8]) -> bool {
-    !key.is_empty() && key.len() <= usize::from(u16::MAX) && !key.starts_with(POSITION_KEY)
+    !key.is_empty() && key.len() <= KEY_BYTES_MAX && !key.starts_with(POSITION_KEY)
+}
+
+/// `from <= key`. The tree panics on bounds that are longer than its keys; no key lies between such a one and its beginning.
+fn lower_bound(from: &[u8]) -> Bound<&[u8]> {
+    from.get(..KEY_BYTES_MAX)
+        .filter(|start| start.len() < from.len())
+        .map_or(Bound::Included(from), Bound::Excluded)
+}
+
+/// `key < to`, in the same way.
+fn upper_bound(to: &[u8]) -> Bound<&[u8]> {
+    to.get(..KEY_BYTES_MAX)
+        .filter(|start| start.len() < to.len())
+        .map_or(Bound::Excluded(to), Bound::Included)
 }
 
 fn decode_position(group: GroupId, position: &[u8]) -> Result<Index, String> {

@@ -49,11 +49,24 @@ enum Message {
 const BLOCKS_WAITING_MAX: usize = 4;
 
 impl Stage {
-    pub(super) fn start(folder: &Path, generation: u64, group: GroupId, index: Index, resources: &Resources) -> Result<Stage, StageError> {
+    pub(super) fn start(
+        folder: &Path,
+        generation: u64,
+        group: GroupId,
+        index: Index,
+        resources: &Resources,
+    ) -> Result<Stage, StageError> {
         let path = current::generation_path(folder, generation);
         let (sender, receiver) = sync_channel(BLOCKS_WAITING_MAX);
-        let writer = Writer { folder: folder.to_owned(), path: path.clone(), group, index, resources: resources.clone() };
-        let thread = thread::Builder::new().name("state-stage".to_owned()).spawn(move || writer.run(&receiver));
+        let writer = Writer {
+            folder: folder.to_owned(),
+            path: path.clone(),
+            group,
+            index,
+            resources: resources.clone(),
+        };
+        let thread =
+            thread::Builder::new().name("state-stage".to_owned()).spawn(move || writer.run(&receiver));
         let thread = thread.map_err(|error| StageError(error.to_string()))?;
         Ok(Stage { index, generation, path, blocks: Some(sender), writer: Some(thread) })
     }
@@ -79,7 +92,11 @@ impl Stage {
     /// Sends, or says why the thread has ended.
     fn send(&mut self, message: Message) -> Result<(), StageError> {
         let sent = self.blocks.as_ref().is_some_and(|blocks| blocks.send(message).is_ok());
-        if sent { Ok(()) } else { Err(self.join().err().unwrap_or_else(|| StageError("it was given up before".to_owned()))) }
+        if sent {
+            Ok(())
+        } else {
+            Err(self.join().err().unwrap_or_else(|| StageError("it was given up before".to_owned())))
+        }
     }
 
     fn join(&mut self) -> Result<(), StageError> {
@@ -140,7 +157,12 @@ impl Writer {
         disk::sync_folder(&self.folder).map_err(|error| StageError(error.to_string()))
     }
 
-    fn ingest(&self, tree: &AnyTree, seqno: &SequenceNumberCounter, blocks: &Receiver<Message>) -> Result<(), Failure> {
+    fn ingest(
+        &self,
+        tree: &AnyTree,
+        seqno: &SequenceNumberCounter,
+        blocks: &Receiver<Message>,
+    ) -> Result<(), Failure> {
         let mut ingestion = tree.ingestion()?;
         let mut last = Bytes::new();
         loop {

@@ -23,14 +23,14 @@ impl Workers {
     /// Starts them.
     pub(super) fn start(generation: &Arc<Generation>) -> std::io::Result<Workers> {
         let mut workers = Workers { generation: generation.clone(), threads: Vec::new() };
-        for (name, work) in [("state-flush", flush as fn(&Generation) -> lsm_tree::Result<()>), ("state-compact", compact)] {
+        for (name, work) in
+            [("state-flush", flush as fn(&Generation) -> lsm_tree::Result<()>), ("state-compact", compact)]
+        {
             let generation = generation.clone();
-            let run = move || {
-                match catch_unwind(AssertUnwindSafe(|| work(&generation))) {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => generation.fail(error.to_string()),
-                    Err(panic) => generation.fail(panic_text(panic.as_ref()).to_owned()),
-                }
+            let run = move || match catch_unwind(AssertUnwindSafe(|| work(&generation))) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => generation.fail(&error.to_string()),
+                Err(panic) => generation.fail(panic_text(panic.as_ref())),
             };
             workers.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
         }
@@ -40,6 +40,11 @@ impl Workers {
     /// Asks them to end, without waiting.
     pub(super) fn stop(&self) {
         self.generation.signal(|signals| signals.stop = true);
+    }
+
+    /// Whether they have.
+    pub(super) fn have_ended(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
     }
 }
 
@@ -83,6 +88,7 @@ fn compact(generation: &Generation) -> lsm_tree::Result<()> {
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("the tree panicked")
 }

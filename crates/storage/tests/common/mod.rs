@@ -43,7 +43,10 @@ impl Random {
     /// Bytes, half of them compressible.
     pub fn bytes(&mut self, length: u64) -> Bytes {
         let start = self.below(256) as u8;
-        (0..length).map(|at| if at % 2 == 0 { start.wrapping_add(at as u8) } else { 7 }).collect::<Vec<u8>>().into()
+        (0..length)
+            .map(|at| if at % 2 == 0 { start.wrapping_add(at as u8) } else { 7 })
+            .collect::<Vec<u8>>()
+            .into()
     }
 }
 
