@@ -15,7 +15,7 @@ mod members;
 mod raw;
 
 pub use check::check;
-pub use members::Members;
+pub use members::{Members, is_loopback, port};
 pub use raw::RawSettings;
 
 use std::path::Path;
