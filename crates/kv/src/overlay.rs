@@ -195,3 +195,42 @@ fn join(front: &[u8], back: &[u8]) -> Bytes {
     joined.extend_from_slice(back);
     joined.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemStore;
+
+    /// All ways for four keys to be stored, changed and removed, and all ranges: few enough to try each.
+    #[test]
+    fn a_scan_merges_store_and_batch() {
+        let keys = ["a", "b", "c", "d"].map(Bytes::from);
+        for case in 0..6_usize.pow(4) {
+            let state = |at: usize| case / 6_usize.pow(at as u32) % 6;
+            let stored = (0..4).filter(|at| state(*at) >= 3).map(|at| (keys[at].clone(), "old".into()));
+            let store = MemStore::from_pairs(stored).unwrap();
+            let mut overlay = Overlay::new(&store, Index(0));
+            for (at, key) in keys.iter().enumerate().filter(|(at, _)| state(*at) % 3 > 0) {
+                overlay.put(key.clone(), (state(at) % 3 == 1).then(|| "new".into()));
+            }
+            for (from, to, limit) in
+                [("", "", 9), ("b", "", 9), ("", "c", 9), ("b", "d", 9), ("c", "b", 9), ("", "", 2)]
+            {
+                let mut seen = Vec::new();
+                let mut visit = |key, value| {
+                    seen.push((key, value));
+                    seen.len() < limit
+                };
+                overlay.scan(from.as_bytes(), to.as_bytes(), &mut visit).unwrap();
+                let within =
+                    |key: &Bytes| &key[..] >= from.as_bytes() && (to.is_empty() || &key[..] < to.as_bytes());
+                let each = keys.iter().filter(|key| within(key)).cloned();
+                let expected: Vec<_> = each
+                    .filter_map(|key| overlay.get(&key).unwrap().map(|value| (key, value)))
+                    .take(limit)
+                    .collect();
+                assert_eq!(seen, expected, "case {case}, {from:?}..{to:?}");
+            }
+        }
+    }
+}

@@ -209,3 +209,44 @@ impl Chunked {
         damaged(format_args!("value {:#x}", self.id.0), format_args!("chunk {number} is missing"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MemStore, layout::USER_KEY_PREFIX_BYTES};
+
+    #[test]
+    fn what_decodes_as_a_head_record_is_what_was_encoded() {
+        let long = vec![b'k'; USER_KEY_PREFIX_BYTES + 3];
+        let inline = Stored::Inline(Bytes::from_static(b"value"));
+        let chunked = Stored::Chunked(Chunked { id: ValueId(7 << 20), len: 5000 });
+        for (user_key, value) in [(&b"k"[..], &inline), (b"k", &chunked), (&long, &inline), (&long, &chunked)]
+        {
+            let head = Head { revision: Index(300), value: value.clone() };
+            let record = head.encode(user_key);
+            assert_eq!(Head::decode(record.clone()), Ok((head, Bytes::copy_from_slice(key_tail(user_key)))));
+            for at in 0..record.len() {
+                assert!(Head::decode(record.slice(..at)).is_err(), "cut to {at} bytes");
+                for byte in 0..=u8::MAX {
+                    let mut damaged = record.to_vec();
+                    damaged[at] = byte;
+                    if let Ok((head, tail)) = Head::decode(damaged.clone().into())
+                        && tail == key_tail(user_key)
+                    {
+                        assert_eq!(head.encode(user_key), damaged);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_record_of_another_long_key_is_not_served() {
+        let [mine, other] =
+            ["mine", "other"].map(|tail| [&vec![b'k'; USER_KEY_PREFIX_BYTES], tail.as_bytes()].concat());
+        let head = Head { revision: Index(1), value: Stored::Inline(Bytes::from_static(b"value")) };
+        let store = MemStore::from_pairs([(head_key(&mine), head.encode(&other))]).unwrap();
+        assert!(Head::load(&store, &mine).is_err());
+        assert_eq!(Head::load(&store, &other).unwrap(), None);
+    }
+}

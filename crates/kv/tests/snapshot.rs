@@ -185,6 +185,25 @@ fn noise_is_refused() {
     });
 }
 
+/// A writer gone wrong, or a forger: checksums are no proof of sense.
+#[test]
+fn nonsense_under_a_sound_checksum_is_refused() {
+    let group = small();
+    let blocks = blocks(group.machine.store());
+    for_seeds(0..2000, |seed| {
+        let mut random = Random(seed);
+        let mut forged = blocks.clone();
+        let at = random.below(forged.len() as u64) as usize;
+        let mut block = forged[at][..forged[at].len() - 8].to_vec();
+        // Past the frame, to be about contents.
+        let place = random.within(9..block.len() as u64) as usize;
+        block[place] = block[place].wrapping_add(random.within(1..256) as u8);
+        block.extend(xxhash_rust::xxh3::xxh3_64(&block).to_le_bytes());
+        forged[at] = block.into();
+        assert!(restore(forged).is_err());
+    });
+}
+
 /// Lab suite, SnapshotSize: "snapshot size is reasonable".
 #[test]
 fn after_800_operations_of_one_session_on_one_key_a_snapshot_has_at_most_500_bytes() {

@@ -109,3 +109,34 @@ impl Recorded {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_decodes_as_a_session_record_is_what_was_encoded() {
+        let chunked = Recorded::Chunked(Box::new(Chunked { id: ValueId(7 << 20), len: 5000 }));
+        let small = Recorded::Small(Box::new(Reply::Array(vec![Reply::Nil, Reply::Bytes("v".into())])));
+        let replies = [Recorded::Ok, Recorded::Nil, Recorded::Integer(-5), small, chunked];
+        let records =
+            (7..).step_by(3).map(Seq).zip(replies).map(|(seq, reply)| Record { seq, reply }).collect();
+        let client = Kind::Client(Client { window: 256, floor: Seq(7), records });
+        for kind in [client, Kind::Relay(Relay { next: Seq(300) })] {
+            let session = Session { active: ClusterTime(1000), dirty: false, kind };
+            let record = session.encode();
+            assert_eq!(Session::decode(record.clone()), Ok(session));
+            for at in 0..record.len() {
+                for byte in 0..=u8::MAX {
+                    let mut damaged = record.to_vec();
+                    damaged[at] = byte;
+                    for cut in [damaged.clone(), damaged[..=at].to_vec()] {
+                        if let Ok(session) = Session::decode(cut.clone().into()) {
+                            assert_eq!(session.encode(), cut);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
