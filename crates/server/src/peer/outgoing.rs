@@ -73,8 +73,7 @@ impl Outgoing {
         let ended = self.write(link).await;
         self.route.queue.close();
         if ended.is_err() {
-            // What was written last may be lost too.
-            self.route.unreachable(&*self.context.sink);
+            self.route.lost(&*self.context.sink);
         }
         ended
     }

@@ -37,8 +37,14 @@ impl Route {
         }
     }
 
+    /// Reports the loss of a connection, and with it of messages that were on their way.
+    pub(super) fn lost(&self, sink: &dyn PeerSink) {
+        *self.reported.lock().expect("no panic holds this lock") = None;
+        self.unreachable(sink);
+    }
+
     /// Reports the member as unreachable, unless it has just been.
-    pub(super) fn unreachable(&self, sink: &dyn PeerSink) {
+    fn unreachable(&self, sink: &dyn PeerSink) {
         let now = Instant::now();
         let mut reported = self.reported.lock().expect("no panic holds this lock");
         if reported.is_some_and(|at| now.duration_since(at) < UNREACHABLE_PERIOD) {

@@ -15,7 +15,7 @@ use super::{
     PeerEvent,
     context::Context,
     events::deliver,
-    snapshot_out::{STALLED, Writer, block_frame_bytes_max},
+    snapshot_out::{BLOCK_FRAME_BYTES_MAX, STALLED, Writer},
     socket::{Frames, HANDSHAKE_TIMEOUT, Link, LinkError, within},
     transfers::Turn,
 };
@@ -29,7 +29,7 @@ const FINISHING_PERIOD: Duration = Duration::from_secs(2);
 
 /// Serves a connection with a snapshot to its end.
 pub(super) async fn receive(context: &Context, from: NodeId, link: Link) {
-    let (mut frames, write) = link.into_frames(Decoder::new(block_frame_bytes_max(context)));
+    let (mut frames, write) = link.into_frames(Decoder::new(BLOCK_FRAME_BYTES_MAX));
     let (group, message) = match announcement(context, from, &mut frames).await {
         Ok(announcement) => announcement,
         Err(error) => {

@@ -10,7 +10,7 @@ use pontoon_kv::GroupId;
 use pontoon_replica::Message;
 use pontoon_wire::{
     handshake::Purpose,
-    peer::{Body, Frame, encode},
+    peer::{Body, Decoder, Frame, encode},
 };
 use tokio::{io::AsyncWriteExt, net::tcp::OwnedWriteHalf, sync::mpsc};
 
@@ -30,11 +30,10 @@ const TRANSFER_MAX: Duration = Duration::from_secs(60 * 60);
 const BLOCKS_IN_FLIGHT_MAX: u64 = 16;
 /// Blocks that are read ahead of the socket.
 const BLOCKS_AHEAD_MAX: usize = 2;
-/// A block with its number and its pair's key: 256 KiB and what the last pair adds. Both sides hold this bound.
-pub(super) fn block_frame_bytes_max(context: &Context) -> usize {
-    // The longest key is less than a command, so less than a message's frame.
-    context.frame_bytes_max.min(4 << 20)
-}
+/// A block and what its frame adds. (A block is 256 KiB and what its last pair adds, a long key for instance.)
+pub(super) const BLOCK_FRAME_BYTES_MAX: usize = 4 << 20;
+/// What a frame adds to a block, with room to spare.
+const FRAME_EXTRA_BYTES: usize = 64;
 
 /// Streams a snapshot and reports how it ended.
 pub(super) async fn send(
@@ -71,7 +70,7 @@ async fn transfer(
         return Err(LinkError::Protocol("the receiver is not a member"));
     }
     let link = Link::open(context, message.to, Purpose::Snapshot).await?;
-    let (mut frames, write) = link.into_frames(context.decoder());
+    let (mut frames, write) = link.into_frames(Decoder::new(BLOCK_FRAME_BYTES_MAX));
     let mut writer = Writer { group, write, out: BytesMut::new() };
     writer.write(Body::SnapshotBegin(message)).await?;
     match within(STALLED, "opening a stage", frames.next()).await?.body {
@@ -97,7 +96,7 @@ async fn transfer(
             },
             block = blocks.recv(), if room => match block {
                 Some(Ok(Some(block))) => {
-                    if block.len() + 64 > block_frame_bytes_max(context) {
+                    if block.len() + FRAME_EXTRA_BYTES > BLOCK_FRAME_BYTES_MAX {
                         return Err(LinkError::Snapshot(format!("a block of {} bytes is too long", block.len())));
                     }
                     bytes += block.len() as u64;

@@ -138,8 +138,16 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     let keepalive =
         TcpKeepalive::new().with_time(SILENCE_MAX / 2).with_interval(SILENCE_MAX / 4).with_retries(2);
     socket.set_tcp_keepalive(&keepalive)?;
+    Ok(())
+}
+
+/// Limits how long the peer may acknowledge nothing, or take nothing. (A snapshot's receiver may be busy with its disk for
+/// longer; both sides of a transfer watch its progress themselves.)
+fn limit_silence(stream: &TcpStream, purpose: Purpose) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(SILENCE_MAX))?;
+    if purpose == Purpose::Messages {
+        SockRef::from(stream).set_tcp_user_timeout(Some(SILENCE_MAX))?;
+    }
     Ok(())
 }
 
@@ -155,6 +163,7 @@ async fn shake_hands(mut stream: TcpStream, mut handshake: Handshake) -> Result<
             }
         }
         if let Some(peer) = result? {
+            limit_silence(&stream, peer.purpose)?;
             return Ok(Link { peer, stream, read });
         }
         read.reserve(HANDSHAKE_READ_BYTES);

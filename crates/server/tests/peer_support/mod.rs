@@ -20,12 +20,12 @@ use pontoon_server::{
     peer::{PeerEvent, PeerSink, Peers, SnapshotSink, SnapshotSource, SnapshotStage, Undelivered},
 };
 
-pub const GROUP: GroupId = GroupId(1);
+pub(crate) const GROUP: GroupId = GroupId(1);
 /// Nothing here takes this long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Settings of members 1 to `count`, on free ports.
-pub fn members(count: u64) -> Vec<Settings> {
+pub(crate) fn members(count: u64) -> Vec<Settings> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     let addresses: BTreeMap<NodeId, String> = (1..)
@@ -44,7 +44,7 @@ pub fn members(count: u64) -> Vec<Settings> {
 
 /// Keeps events until the test takes them; can be told to be full.
 #[derive(Default)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     events: Mutex<Vec<PeerEvent>>,
     full: AtomicBool,
 }
@@ -60,65 +60,71 @@ impl PeerSink for Inbox {
 }
 
 /// A running member.
-pub struct Member {
-    pub node: NodeId,
-    pub peers: Peers,
-    pub inbox: Arc<Inbox>,
-    pub snapshots: Arc<Shelf>,
+pub(crate) struct Member {
+    pub(crate) node: NodeId,
+    pub(crate) peers: Peers,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) snapshots: Arc<Shelf>,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Member {
-    pub fn start(settings: &Settings) -> Member {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    pub(crate) fn start(settings: &Settings) -> Member {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (inbox, snapshots) = (Arc::new(Inbox::default()), Arc::new(Shelf::default()));
         let peers = Peers::start(settings, runtime.handle(), inbox.clone(), snapshots.clone()).unwrap();
         Member { node: settings.node, peers, inbox, snapshots, runtime }
     }
 
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.peers.stop();
         self.runtime.shutdown_timeout(Duration::from_secs(1));
     }
 
     /// The inbox takes nothing until told otherwise.
-    pub fn set_full(&self, full: bool) {
+    pub(crate) fn set_full(&self, full: bool) {
         self.inbox.full.store(full, Ordering::SeqCst);
     }
 
-    pub fn take_events(&self) -> Vec<PeerEvent> {
+    pub(crate) fn take_events(&self) -> Vec<PeerEvent> {
         std::mem::take(&mut self.inbox.events.lock().unwrap())
     }
 
     /// Looks at the messages without taking them.
-    pub fn messages(&self) -> Vec<Message> {
+    pub(crate) fn messages(&self) -> Vec<Message> {
         received(&self.inbox.events.lock().unwrap())
     }
 
     /// Waits until events have come that `enough` is content with, and takes all.
-    pub fn events_until(&self, what: &str, enough: impl Fn(&[PeerEvent]) -> bool) -> Vec<PeerEvent> {
+    pub(crate) fn events_until(&self, what: &str, enough: impl Fn(&[PeerEvent]) -> bool) -> Vec<PeerEvent> {
         await_that(what, || enough(&self.inbox.events.lock().unwrap()));
         self.take_events()
     }
 
     /// Waits until messages of this member reach the other.
-    pub fn reaches(&self, other: &Member) {
-        let probe = || message(MessageKind::Heartbeat, self.node, other.node, u64::MAX);
+    pub(crate) fn reaches(&self, other: &Member) {
+        let probe = || message(MessageKind::Heartbeat, self.node, other.node, PROBE);
         await_that(&format!("{} reaches {}", self.node, other.node), || {
             self.peers.send(GROUP, vec![probe()]);
-            received(&other.inbox.events.lock().unwrap()).iter().any(|message| *message == probe())
+            all(&other.inbox.events.lock().unwrap()).contains(&probe())
         });
-        // What was sent last is on its way; let it arrive before the test looks.
-        let count = || received(&other.inbox.events.lock().unwrap()).len();
-        let mut before = 0;
-        await_that("the probes are through", || std::mem::replace(&mut before, count()) == count());
         other.take_events();
         self.take_events();
     }
 }
 
-/// All messages in these events, in order.
-pub fn received(events: &[PeerEvent]) -> Vec<Message> {
+/// The index of messages that only find out whether there is a connection.
+const PROBE: u64 = u64::MAX;
+
+/// The messages in these events, in order; late probes do not count.
+pub(crate) fn received(events: &[PeerEvent]) -> Vec<Message> {
+    let mut messages = all(events);
+    messages.retain(|message| message.index != Index(PROBE));
+    messages
+}
+
+fn all(events: &[PeerEvent]) -> Vec<Message> {
     let messages = events.iter().filter_map(|event| match event {
         PeerEvent::Messages { messages, .. } => Some(messages.clone()),
         _ => None,
@@ -126,11 +132,11 @@ pub fn received(events: &[PeerEvent]) -> Vec<Message> {
     messages.flatten().collect()
 }
 
-pub fn unreachable(events: &[PeerEvent]) -> usize {
+pub(crate) fn unreachable(events: &[PeerEvent]) -> usize {
     events.iter().filter(|event| matches!(event, PeerEvent::Unreachable(_))).count()
 }
 
-pub fn message(kind: MessageKind, from: NodeId, to: NodeId, index: u64) -> Message {
+pub(crate) fn message(kind: MessageKind, from: NodeId, to: NodeId, index: u64) -> Message {
     Message {
         kind,
         from,
@@ -151,17 +157,17 @@ pub fn message(kind: MessageKind, from: NodeId, to: NodeId, index: u64) -> Messa
 }
 
 /// An append of one entry.
-pub fn append(from: NodeId, to: NodeId, index: u64, data: Bytes) -> Message {
+pub(crate) fn append(from: NodeId, to: NodeId, index: u64, data: Bytes) -> Message {
     let entries = vec![Entry { index: Index(index + 1), term: Term(3), clock: ClusterTime(9), data }];
     Message { entries, ..message(MessageKind::Append, from, to, index) }
 }
 
-pub fn snapshot_message(from: NodeId, to: NodeId, term: u64, index: u64) -> Message {
+pub(crate) fn snapshot_message(from: NodeId, to: NodeId, term: u64, index: u64) -> Message {
     let snapshot = Some(SnapshotMeta { index: Index(index), term: Term(1), ..SnapshotMeta::default() });
     Message { snapshot, term: Term(term), ..message(MessageKind::Snapshot, from, to, index) }
 }
 
-pub fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "in vain: {what}; the log says:\n{}", log());
@@ -170,7 +176,7 @@ pub fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Blocks to send; between them the test may have its way.
-pub struct Blocks<F>(pub F);
+pub(crate) struct Blocks<F>(pub(crate) F);
 
 impl<F: FnMut() -> Result<Option<Bytes>, String>> SnapshotSource for Blocks<F> {
     fn next_block(&mut self) -> Result<Option<Bytes>, String> {
@@ -179,27 +185,27 @@ impl<F: FnMut() -> Result<Option<Bytes>, String>> SnapshotSource for Blocks<F> {
 }
 
 /// A source of these blocks.
-pub fn source(blocks: Vec<Bytes>) -> Box<dyn SnapshotSource + Send> {
+pub(crate) fn source(blocks: Vec<Bytes>) -> Box<dyn SnapshotSource + Send> {
     let mut blocks = blocks.into_iter();
     Box::new(Blocks(move || Ok(blocks.next())))
 }
 
 /// Keeps received snapshots.
 #[derive(Default)]
-pub struct Shelf {
-    pub stages_open: Arc<Mutex<usize>>,
+pub(crate) struct Shelf {
+    pub(crate) stages_open: Arc<Mutex<usize>>,
     /// Called with the number of each block, before it is taken.
     #[allow(clippy::type_complexity, reason = "a test's hook")]
-    pub on_block: Arc<Mutex<Option<Box<dyn FnMut(usize) -> Result<(), String> + Send>>>>,
+    pub(crate) on_block: Arc<Mutex<Option<Box<dyn FnMut(usize) -> Result<(), String> + Send>>>>,
     done: Arc<Mutex<Vec<(Index, Vec<Bytes>)>>>,
 }
 
 impl Shelf {
-    pub fn finished(&self) -> Vec<(Index, Vec<Bytes>)> {
+    pub(crate) fn finished(&self) -> Vec<(Index, Vec<Bytes>)> {
         self.done.lock().unwrap().clone()
     }
 
-    pub fn on_block(&self, hook: impl FnMut(usize) -> Result<(), String> + Send + 'static) {
+    pub(crate) fn on_block(&self, hook: impl FnMut(usize) -> Result<(), String> + Send + 'static) {
         *self.on_block.lock().unwrap() = Some(Box::new(hook));
     }
 }
@@ -255,14 +261,14 @@ static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 static LOGGING: Once = Once::new();
 
 /// From now on [`log`] has what this process logs.
-pub fn keep_log() {
+pub(crate) fn keep_log() {
     LOGGING.call_once(|| {
         let writer = || Writer;
         tracing_subscriber::fmt().with_ansi(false).with_writer(writer).init();
     });
 }
 
-pub fn log() -> String {
+pub(crate) fn log() -> String {
     String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned()
 }
 
