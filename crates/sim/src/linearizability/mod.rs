@@ -47,6 +47,9 @@ pub const STEPS_MAX: u64 = 4_000_000;
 
 /// After so many steps on one key, the question is asked in another way first.
 const STEPS_FIRST: u64 = 50_000;
+/// So many operations that return one after the other are looked at together, and so many steps spent on them.
+const NEIGHBOURS: usize = 64;
+const STEPS_NEIGHBOURS: u64 = 2_000;
 
 /// What became of a check.
 #[derive(Debug, Clone)]
@@ -103,24 +106,51 @@ enum Decision {
 /// Where to look for the reason of a violation.
 struct Clue {
     reason: Reason,
-    /// Numbers of operations that contradict one another, if that was found without a search.
+    /// Numbers of operations that contradict one another, if known; there may be fewer.
     culprits: Vec<usize>,
     /// Spent on the search.
     steps: u64,
 }
 
-/// Decides about the operations on one key. Where the search gets long, it looks whether the history has no explanation
-/// even if nobody knew what the writes told: that is the quicker question, as few writes of unknown outcome matter for it.
+/// Decides about the operations on one key. Where the search gets long, quicker questions come first: whether a few
+/// neighbours contradict one another, whatever all others did; and whether there is no explanation even if nobody knew
+/// what the writes told, as then few writes of unknown outcome matter.
 fn decide_key(operations: &[&Operation], steps_max: u64) -> Decision {
     let first = decide(operations, &vec![Level::Whole; operations.len()], steps_max.min(STEPS_FIRST));
     if !matches!(first, Decision::Undecided { .. }) {
         return first;
+    }
+    if let Some(clue) = neighbours_in_conflict(operations, steps_max.min(STEPS_NEIGHBOURS)) {
+        return Decision::Illegal(clue);
     }
     let silent = decide(operations, &vec![Level::Silent; operations.len()], steps_max.min(STEPS_FIRST));
     if matches!(silent, Decision::Illegal(_)) {
         return silent;
     }
     decide(operations, &vec![Level::Whole; operations.len()], steps_max)
+}
+
+/// Looks for a violation among each few operations that returned one after the other, with all others set aside.
+fn neighbours_in_conflict(operations: &[&Operation], steps_max: u64) -> Option<Clue> {
+    let mut by_return: Vec<(u64, usize)> = Vec::with_capacity(operations.len());
+    for (number, operation) in operations.iter().enumerate() {
+        if let End::Returned { at, .. } = operation.end {
+            by_return.push((at, number));
+        }
+    }
+    by_return.sort_unstable();
+    (0..by_return.len()).step_by(NEIGHBOURS / 2).find_map(|start| {
+        let neighbours = &by_return[start..by_return.len().min(start + NEIGHBOURS)];
+        let mut levels = vec![Level::SetAside; operations.len()];
+        for &(_, number) in neighbours {
+            levels[number] = Level::Silent;
+        }
+        let Decision::Illegal(mut clue) = decide(operations, &levels, steps_max) else { return None };
+        if clue.culprits.is_empty() {
+            clue.culprits = neighbours.iter().map(|&(_, number)| number).collect();
+        }
+        Some(clue)
+    })
 }
 
 /// Decides about the operations on one key, each held against the register at its level.

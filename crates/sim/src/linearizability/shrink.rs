@@ -6,8 +6,9 @@
 //! few is the delta debugging of Zeller and Hildebrandt (2002), with a bound on its effort.
 
 use super::{
-    Clue, Decision, decide,
+    Clue, Decision, NEIGHBOURS, STEPS_NEIGHBOURS, decide,
     history::{End, Operation},
+    neighbours_in_conflict,
     problem::Level,
 };
 
@@ -24,7 +25,13 @@ pub(super) struct Shrunk {
 }
 
 /// Sets operations aside as long as the rest is still a violation.
-pub(super) fn shrink(operations: &[&Operation], clue: Clue) -> Shrunk {
+pub(super) fn shrink(operations: &[&Operation], mut clue: Clue) -> Shrunk {
+    if clue.culprits.is_empty()
+        && operations.len() > NEIGHBOURS
+        && let Some(local) = neighbours_in_conflict(operations, STEPS_NEIGHBOURS)
+    {
+        clue = local;
+    }
     let steps_max = clue.steps.saturating_mul(STEPS_FACTOR).clamp(STEPS_MIN, STEPS_MAX);
     let levels = vec![Level::Whole; operations.len()];
     let mut shrinker =
@@ -57,17 +64,18 @@ impl Shrinker<'_> {
         true
     }
 
-    /// If the contradiction was found without a search, tries those who contradict one another.
+    /// If it is known who contradict one another, tries those alone.
     fn keep_culprits(&mut self) {
-        let culprits = &self.best.clue.culprits;
-        if culprits.is_empty() {
-            return;
+        let culprits = self.best.clue.culprits.clone();
+        for level in [Level::Silent, Level::Whole] {
+            let mut levels = vec![Level::SetAside; self.operations.len()];
+            for &culprit in &culprits {
+                levels[culprit] = level;
+            }
+            if culprits.is_empty() || self.attempt(levels) {
+                return;
+            }
         }
-        let mut levels = vec![Level::SetAside; self.operations.len()];
-        for &culprit in culprits {
-            levels[culprit] = Level::Whole;
-        }
-        self.attempt(levels);
     }
 
     /// Tries without what writes told. That makes all further checks quick, as then no result depends on writes of
