@@ -134,6 +134,8 @@ impl Log {
             Ok(result) => result.map_err(|error| failed(error.to_string()))?,
             Err(panic) => return Err(failed(panic_text(panic.as_ref()))),
         };
+        // The engine does not make its first file's name durable.
+        crate::disk::sync_folder(folder).map_err(OpenError::io(folder))?;
         let log = Log {
             inner: Arc::new(Inner {
                 engine,

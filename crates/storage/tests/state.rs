@@ -2,7 +2,12 @@
 
 mod common;
 
-use std::{fs, path::Path, thread};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use common::{Model, Random, apply, await_durable, contents, copy, deaf, files, flip, notices, random_batch};
@@ -262,35 +267,42 @@ fn a_writer_that_outruns_the_disk_is_held_back_in_bounded_memory() {
 }
 
 #[test]
-fn overwritten_values_do_not_stay_on_disk() {
+fn overwritten_values_and_old_versions_leave_the_disk_when_the_store_is_idle() {
     let folder = tempfile::tempdir().expect("a folder");
     let (notify, heard) = notices();
     let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
     let mut random = Random::new(9);
+    let (mut model, mut view) = (Model::new(), store.view());
     for index in 1..=3000 {
         let key = Bytes::from(format!("\x01{}", index % 10));
-        store
-            .write(Index(index), WriteBatch::from([(key, Some(random.bytes(2000)))]))
-            .expect("the store accepts it");
+        let batch = WriteBatch::from([(key, Some(random.bytes(2000)))]);
+        apply(&mut model, &batch);
+        store.write(Index(index), batch).expect("the store accepts it");
+        if index % 100 == 0 {
+            view = store.view();
+        }
     }
     store.handle().request_flush();
     await_durable(&heard, Index(3000));
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while table_bytes(folder.path()) > 600_000 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "20 kB of data take {} bytes",
-            table_bytes(folder.path())
-        );
-        thread::yield_now();
+    assert_eq!(contents(&view), model);
+    drop(view);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let names = files(&folder.path().join("gen-1"));
+        let versions = names.keys().filter(|path| is_version(path)).count();
+        let bytes: usize = names.values().map(Vec::len).sum();
+        if versions == 1 && bytes < 300_000 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "20 kB of data take {bytes} bytes, in {versions} versions");
+        thread::sleep(Duration::from_millis(20));
     }
+    assert_eq!(contents(&store), model);
 }
 
-fn table_bytes(folder: &Path) -> u64 {
-    let tables = folder.join("gen-1").join("tables");
-    let sizes =
-        fs::read_dir(tables).expect("the tables").filter_map(|file| Some(file.ok()?.metadata().ok()?.len()));
-    sizes.sum()
+/// Whether this is a manifest of the tree.
+fn is_version(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('v'))
 }
 
 #[test]
@@ -496,7 +508,7 @@ fn after_a_failed_flush_the_store_says_so_and_refuses_all_further_batches() {
     store.write(Index(1), put("key", "value")).expect("the store accepts it");
     fs::remove_dir_all(folder.path().join("gen-1")).expect("removed");
     store.handle().request_flush();
-    let notice = heard.recv_timeout(std::time::Duration::from_secs(20)).expect("a notice comes");
+    let notice = heard.recv_timeout(Duration::from_secs(20)).expect("a notice comes");
     assert!(matches!(notice, Notice::Failed(_)), "{notice:?}");
     let error = store.write(Index(2), put("key", "value")).expect_err("refused");
     assert!(error.to_string().contains("gen-1"), "{error}");

@@ -361,10 +361,12 @@ impl Generation {
         turn.sealed = self.applied();
     }
 
-    /// Below this number only the newest value of a key is needed.
+    /// Below this number only the newest value of a key is needed, and of the tree's versions only the newest: what the oldest
+    /// view reads at, or what one would that was made now. (A view whose tables are compacted away reads on from the version of
+    /// the tree that it began with.)
     fn garbage_threshold(&self) -> SeqNo {
         let views = lock(&self.views);
-        views.keys().next().copied().unwrap_or_else(|| seqno_of(self.applied()))
+        views.keys().next().copied().unwrap_or_else(|| self.latest())
     }
 
     fn wait_for_room(&self) -> Result<(), StoreError> {
