@@ -5,6 +5,3 @@
 #[path = "../../src/linearizability/mod.rs"]
 #[allow(rustdoc::broken_intra_doc_links, reason = "links of the simulator's crate")]
 pub mod linearizability;
-
-// The examples in its documentation are written for the simulator's crate.
-extern crate self as pontoon_sim;
