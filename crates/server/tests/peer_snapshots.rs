@@ -30,7 +30,7 @@ fn ends(events: &[PeerEvent]) -> Vec<bool> {
 
 fn arrivals(events: &[PeerEvent]) -> Vec<Message> {
     let arrivals = events.iter().filter_map(|event| match event {
-        PeerEvent::SnapshotReceived { group: GROUP, message } => Some(message.clone()),
+        PeerEvent::SnapshotReceived { group: GROUP, message } => Some((**message).clone()),
         _ => None,
     });
     arrivals.collect()

@@ -25,8 +25,8 @@ pub enum PeerEvent {
     SnapshotReceived {
         /// The group.
         group: GroupId,
-        /// The message that announced it.
-        message: Message,
+        /// The message that announced it; boxed, as it is many times larger than the other events.
+        message: Box<Message>,
     },
     /// [`Peers::send_snapshot`](super::Peers::send_snapshot) came to an end.
     SnapshotSent {

@@ -35,7 +35,7 @@ impl PeerSink for GroupInbox {
             PeerEvent::Messages { messages, from, .. } => (Event::Messages(messages), Some(from)),
             PeerEvent::Unreachable(node) => (Event::Input(Input::Unreachable(node)), None),
             PeerEvent::SnapshotReceived { message, .. } => {
-                (Event::Input(Input::SnapshotReceived(message)), None)
+                (Event::Input(Input::SnapshotReceived(*message)), None)
             }
             PeerEvent::SnapshotSent { to, ok, .. } => (Event::Input(Input::SnapshotSent { to, ok }), None),
         };
@@ -51,7 +51,9 @@ fn back(group: GroupId, from: Option<NodeId>, event: Event) -> PeerEvent {
     match (event, from) {
         (Event::Messages(messages), Some(from)) => PeerEvent::Messages { group, from, messages },
         (Event::Input(Input::Unreachable(node)), _) => PeerEvent::Unreachable(node),
-        (Event::Input(Input::SnapshotReceived(message)), _) => PeerEvent::SnapshotReceived { group, message },
+        (Event::Input(Input::SnapshotReceived(message)), _) => {
+            PeerEvent::SnapshotReceived { group, message: Box::new(message) }
+        }
         (Event::Input(Input::SnapshotSent { to, ok }), _) => PeerEvent::SnapshotSent { group, to, ok },
         (event, _) => unreachable!("{event:?} is none of those that were made from a peer's event"),
     }

@@ -48,7 +48,9 @@ pub(super) async fn receive(context: &Context, from: NodeId, link: Link) {
     let ok = match result {
         Ok(bytes) => {
             tracing::info!(peer = from.0, group = group.0, index, bytes, seconds, "snapshot received");
-            deliver(&*context.sink, PeerEvent::SnapshotReceived { group, message }).await.is_ok()
+            deliver(&*context.sink, PeerEvent::SnapshotReceived { group, message: Box::new(message) })
+                .await
+                .is_ok()
         }
         Err(error) => {
             tracing::warn!(peer = from.0, group = group.0, index, seconds, reason = %error, "snapshot not received");

@@ -190,18 +190,22 @@ pub(crate) fn source(blocks: Vec<Bytes>) -> Box<dyn SnapshotSource + Send> {
     Box::new(Blocks(move || Ok(blocks.next())))
 }
 
+/// What a snapshot is of, and its blocks.
+pub(crate) type Received = (Index, Vec<Bytes>);
+
+type Hook = Box<dyn FnMut(usize) -> Result<(), String> + Send>;
+
 /// Keeps received snapshots.
 #[derive(Default)]
 pub(crate) struct Shelf {
     pub(crate) stages_open: Arc<Mutex<usize>>,
     /// Called with the number of each block, before it is taken.
-    #[allow(clippy::type_complexity, reason = "a test's hook")]
-    pub(crate) on_block: Arc<Mutex<Option<Box<dyn FnMut(usize) -> Result<(), String> + Send>>>>,
-    done: Arc<Mutex<Vec<(Index, Vec<Bytes>)>>>,
+    on_block: Arc<Mutex<Option<Hook>>>,
+    done: Arc<Mutex<Vec<Received>>>,
 }
 
 impl Shelf {
-    pub(crate) fn finished(&self) -> Vec<(Index, Vec<Bytes>)> {
+    pub(crate) fn finished(&self) -> Vec<Received> {
         self.done.lock().unwrap().clone()
     }
 
@@ -230,9 +234,8 @@ struct Stage {
     index: Index,
     blocks: Vec<Bytes>,
     open: Arc<Mutex<usize>>,
-    #[allow(clippy::type_complexity, reason = "a test's hook")]
-    on_block: Arc<Mutex<Option<Box<dyn FnMut(usize) -> Result<(), String> + Send>>>>,
-    done: Arc<Mutex<Vec<(Index, Vec<Bytes>)>>>,
+    on_block: Arc<Mutex<Option<Hook>>>,
+    done: Arc<Mutex<Vec<Received>>>,
 }
 
 impl SnapshotStage for Stage {
