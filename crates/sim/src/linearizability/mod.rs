@@ -1,8 +1,8 @@
 //! Linearizability: does each operation seem to take effect at one moment between its call and its return?
 //!
 //! Herlihy and Wing, "Linearizability: a correctness condition for concurrent objects" (1990). Their locality theorem
-//! lets each key be checked by itself. Per key it is a search for an order ([`search`]) among the operations
-//! ([`problem`]), made short by what the shown values tell beforehand ([`grammar`], [`knowledge`]): an append of a unique
+//! lets each key be checked by itself. Per key it is a search for an order (`search`) among the operations
+//! (`problem`), made short by what the shown values tell beforehand (`grammar`, `knowledge`): an append of a unique
 //! token, once a read shows it, has one place only. Tokens that are not unique, or that begin one another, cost that
 //! knowledge for their key and nothing else: then the plain search decides.
 //!
