@@ -19,11 +19,13 @@ struct Held {
 
 /// The queue.
 ///
-/// - Persists are numbered from 1 and leave in order; every ready is behind the persist that was last when it came.
+/// - Persists are numbered from 1 and leave in order; every ready is behind the synced persist that was last when it came. (One
+///   that is not synced, a trim, may be written any time later: nothing may wait for it.)
 /// - While a snapshot is being installed nothing leaves: the log must not start after a state that is not there yet.
 #[derive(Default)]
 pub(crate) struct Persists {
     last: u64,
+    last_synced: u64,
     held: VecDeque<Held>,
     /// A hard state of which only the commit index is new: it goes with the next persist.
     hard_state: Option<HardState>,
@@ -64,6 +66,9 @@ impl Persists {
     pub(crate) fn push(&mut self, mut persist: Persist) -> Option<Persist> {
         self.last += 1;
         persist.number = self.last;
+        if persist.sync {
+            self.last_synced = self.last;
+        }
         let pending = self.hard_state.take();
         persist.hard_state = persist.hard_state.or(pending);
         match &mut self.installing {
@@ -80,7 +85,7 @@ impl Persists {
         self.hard_state = Some(hard_state);
     }
 
-    /// A ready waits behind the last persist. It comes back if there is nothing to wait for.
+    /// A ready waits behind the last synced persist. It comes back if there is nothing to wait for.
     pub(crate) fn hold(
         &mut self,
         ready: u64,
@@ -91,7 +96,7 @@ impl Persists {
         if !own && self.held.is_empty() {
             return Some(Released { ready, messages });
         }
-        self.held.push_back(Held { persist: self.last, ready, messages, changes_term });
+        self.held.push_back(Held { persist: self.last_synced, ready, messages, changes_term });
         None
     }
 
