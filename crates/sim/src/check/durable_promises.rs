@@ -12,9 +12,10 @@ pub(super) fn on_send(message: &Message, disk: &Disk) -> Result<(), Violation> {
         MessageKind::RequestVoteResponse if !message.reject => {
             hard_state.term > message.term || (hard_state.term == message.term && hard_state.vote == message.to)
         }
-        // An acknowledgement never speaks of less than it should, so the entry itself is not compared.
+        // Once the disk is in a later term, its leader may have replaced what was acknowledged in the earlier one.
         MessageKind::AppendResponse if !message.reject => {
-            hard_state.term >= message.term && disk.log.last().max(disk.state.index()) >= message.index
+            hard_state.term > message.term
+                || (hard_state.term == message.term && disk.log.last().max(disk.state.index()) >= message.index)
         }
         MessageKind::RequestVote => hard_state.term >= message.term,
         _ => true,

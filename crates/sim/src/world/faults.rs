@@ -182,10 +182,7 @@ impl World {
                     self.after(back, Event::Restart(server));
                 }
             }
-            FaultKind::Stop => {
-                self.stop(server);
-                self.after(lasting + 600 * MS, Event::Restart(server));
-            }
+            FaultKind::Stop => self.stop(server),
             FaultKind::Pause => self.pause(server, (lasting * 2).min(5 * SECOND)),
             FaultKind::Partition => {
                 let side: Vec<bool> = (0..self.len()).map(|_| self.faults.rng.chance(0.5)).collect();

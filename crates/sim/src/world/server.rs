@@ -196,7 +196,7 @@ impl World {
         }
     }
 
-    /// The process is told to end: it hands leadership over and answers who waits.
+    /// The process is told to end: it hands leadership over, answers who waits, and starts again soon after.
     pub fn stop(&mut self, server: Server) {
         if self.is_running(server) {
             self.trace.line(self.now, format_args!("n{} is told to stop", node(server)));
@@ -276,7 +276,11 @@ impl World {
                 self.flush(server);
             }
             Local::Input(input) => self.input(server, *input),
-            Local::Exit => self.crash(server),
+            Local::Exit => {
+                let down = self.servers[server].rng.within((10 * MS, 1_000 * MS));
+                self.crash(server);
+                self.after(down, Event::Restart(server));
+            }
         }
     }
 
