@@ -4,7 +4,7 @@
 //! for the core, whichever comes first. All memory of a connection is bounded: while its pipeline has no room, its socket is not
 //! read, which in the end stops the client.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use pontoon_kv::{Limits, limits::COMMAND_PARTS_MAX};
@@ -213,7 +213,7 @@ impl<'a> Connection<'a> {
             match self.parser.parse(&mut self.input) {
                 Ok(Some(parsed)) => {
                     commands += 1;
-                    self.on_request(parsed, &mut batch);
+                    self.on_request(parsed);
                 }
                 Ok(None) if self.phase == Phase::Reading => {
                     wants_bytes = true;
@@ -227,7 +227,7 @@ impl<'a> Connection<'a> {
             }
         }
         if commands > 0 {
-            self.service.counters.commands.fetch_add(commands, std::sync::atomic::Ordering::Relaxed);
+            self.service.counters.commands.fetch_add(commands, Ordering::Relaxed);
         }
         self.submit(batch);
         if self.output.is_empty() {
@@ -237,7 +237,8 @@ impl<'a> Connection<'a> {
         wants_bytes
     }
 
-    fn on_request(&mut self, parsed: Parsed, batch: &mut Vec<(u32, Request)>) {
+    /// Answers it, or leaves it in `held` for [`Connection::admit`].
+    fn on_request(&mut self, parsed: Parsed) {
         let limits = &self.service.settings.cluster.limits;
         let arguments = match parsed {
             Parsed::Request(arguments) => arguments,
@@ -311,7 +312,10 @@ impl<'a> Connection<'a> {
 
     /// Room for the next read. An idle connection keeps little.
     fn make_room(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > READ_BYTES_MIN && self.read_bytes == READ_BYTES_MIN {
+        if self.input.is_empty()
+            && self.input.capacity() > READ_BYTES_MIN
+            && self.read_bytes == READ_BYTES_MIN
+        {
             self.input = BytesMut::new();
         }
         if self.input.capacity() - self.input.len() < self.read_bytes / 2 {

@@ -13,11 +13,13 @@ use super::service::Service;
 const REDIS_VERSION: &str = "7.0.0";
 
 type Fields = Vec<(&'static str, String)>;
+type Section = fn(&Service) -> Fields;
 
 /// The sections with these names (lower case), or all; a name that is none is passed over.
 pub(crate) fn text(names: &[String], service: &Service) -> String {
-    let all = names.is_empty() || names.iter().any(|name| matches!(name.as_str(), "all" | "default" | "everything"));
-    let sections: [(&str, fn(&Service) -> Fields); 5] =
+    let all = names.is_empty()
+        || names.iter().any(|name| matches!(name.as_str(), "all" | "default" | "everything"));
+    let sections: [(&str, Section); 5] =
         [("Server", server), ("Clients", clients), ("Memory", memory), ("Stats", stats), ("Raft", raft)];
     let mut text = String::new();
     for (title, fields) in sections {

@@ -32,7 +32,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Something listens there already.
-    #[error("{listen} is in use by another program: stop that, or let clients connect elsewhere with --listen")]
+    #[error(
+        "{listen} is in use by another program: stop that, or let clients connect elsewhere with --listen"
+    )]
     Taken {
         /// The setting.
         listen: String,

@@ -109,7 +109,9 @@ impl Order {
             | Command::Set { key, .. }
             | Command::Append { key, .. }
             | Command::IncrBy { key, .. } => add(key),
-            Command::Exists { keys } | Command::MGet { keys } | Command::Del { keys } => keys.iter().for_each(add),
+            Command::Exists { keys } | Command::MGet { keys } | Command::Del { keys } => {
+                keys.iter().for_each(add)
+            }
             Command::MSet { pairs } => pairs.iter().for_each(|(key, _)| add(key)),
             Command::Batch { commands } => commands.iter().for_each(|command| self.collect(command, hashes)),
         }

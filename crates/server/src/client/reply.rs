@@ -12,9 +12,9 @@ use pontoon_wire::resp::Value;
 pub(crate) fn answer(answer: Answer) -> Value {
     match answer {
         Answer::Reply(reply) => executed(reply),
-        Answer::Opened(session) => {
-            Value::Integer(i64::try_from(session.0).expect("a session's id is a log index below 2^47, shifted by 16 bits"))
-        }
+        Answer::Opened(session) => Value::Integer(
+            i64::try_from(session.0).expect("a session's id is a log index below 2^47, shifted by 16 bits"),
+        ),
         Answer::Done => Value::OK,
         Answer::NotExecuted(why) => Value::Error(not_executed(why)),
         Answer::Unknown(why) => Value::Error(Cow::Borrowed(unknown(why))),

@@ -64,7 +64,9 @@ fn plain(value: &Bytes, what: &str) -> Result<Bytes, Reject> {
         return Err(Reject::Other(format!("ERR {what} cannot be longer than {NAME_BYTES_MAX} bytes.")));
     }
     if !value.iter().all(u8::is_ascii_graphic) {
-        return Err(Reject::Other(format!("ERR {what} cannot contain spaces, newlines or special characters.")));
+        return Err(Reject::Other(format!(
+            "ERR {what} cannot contain spaces, newlines or special characters."
+        )));
     }
     Ok(Bytes::copy_from_slice(value))
 }

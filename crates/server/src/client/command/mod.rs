@@ -51,7 +51,11 @@ pub(crate) enum Reject {
 }
 
 /// What a client's request means.
-pub(crate) fn interpret(arguments: &[Bytes], caller: &mut Caller, service: &Service) -> Result<Action, Reject> {
+pub(crate) fn interpret(
+    arguments: &[Bytes],
+    caller: &mut Caller,
+    service: &Service,
+) -> Result<Action, Reject> {
     let spec = find(arguments)?;
     if !caller.authenticated && !spec.has_flag("no_auth") {
         return Err(Reject::NoAuth);
@@ -100,7 +104,8 @@ fn checked(spec: &Spec, arguments: &[Bytes], service: &Service) -> Result<Comman
 /// Redis shows 128 characters of the name and about as many of the arguments.
 fn unknown_command(arguments: &[Bytes]) -> Reject {
     const SHOWN_BYTES_MAX: usize = 128;
-    let shown = |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
+    let shown =
+        |bytes: &[u8], max: usize| String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into_owned();
     let mut rest = String::new();
     for argument in &arguments[1..] {
         if rest.len() >= SHOWN_BYTES_MAX {

@@ -24,9 +24,9 @@ pub(super) fn command(arguments: &[Bytes], _: &mut Caller, _: &Service) -> Resul
         "list" if names.is_empty() => Ok(Value::Array(TABLE.iter().map(|spec| bulk(spec.name)).collect())),
         "list" => Err(Reject::Syntax),
         "info" if names.is_empty() => Ok(Value::Array(TABLE.iter().map(describe).collect())),
-        "info" => {
-            Ok(Value::Array(names.iter().map(|name| table::find(name).map_or(Value::Null, describe)).collect()))
-        }
+        "info" => Ok(Value::Array(
+            names.iter().map(|name| table::find(name).map_or(Value::Null, describe)).collect(),
+        )),
         "docs" if names.is_empty() => Ok(Value::Map(TABLE.iter().map(document).collect())),
         "docs" => Ok(Value::Map(names.iter().filter_map(|name| table::find(name)).map(document).collect())),
         _ => Err(unknown_subcommand("COMMAND", arguments)),

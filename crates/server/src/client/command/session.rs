@@ -32,7 +32,9 @@ pub(super) fn once(arguments: &[Bytes], service: &Service) -> Result<Request, Re
 pub(super) fn batch(arguments: &[Bytes]) -> Result<Command, Reject> {
     let count: usize = integer(&arguments[1])?;
     if count == 0 || count > COMMAND_PARTS_MAX {
-        return Err(Reject::Other(format!("ERR BATCH takes 1 to {COMMAND_PARTS_MAX} commands; not executed")));
+        return Err(Reject::Other(format!(
+            "ERR BATCH takes 1 to {COMMAND_PARTS_MAX} commands; not executed"
+        )));
     }
     let mut rest = &arguments[2..];
     let mut commands = Vec::with_capacity(count.min(rest.len() / 2));
