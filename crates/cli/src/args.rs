@@ -195,7 +195,9 @@ pub struct GetArgs {
 
 /// Removes keys, all in one atomic step, exactly once.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 done (also if there was nothing to remove); 1 surely not done; 3 nobody knows.")]
+#[command(
+    after_help = "Exit codes: 0 done (also if there was nothing to remove); 1 surely not done; 3 nobody knows."
+)]
 pub struct DelArgs {
     /// The keys, any bytes
     #[arg(value_name = "KEY", required = true)]
@@ -238,7 +240,11 @@ pub fn parse() -> Result<Cli, ExitCode> {
 /// What is wrong with the usage, as one line.
 pub fn usage_sentence(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let said = text.split("\n\nUsage:").next().and_then(|text| text.split("\n\nFor more").next()).unwrap_or_default();
+    let said = text
+        .split("\n\nUsage:")
+        .next()
+        .and_then(|text| text.split("\n\nFor more").next())
+        .unwrap_or_default();
     let sentence = said.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
     format!("{sentence}; --help tells more")
 }

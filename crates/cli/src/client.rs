@@ -29,7 +29,8 @@ pub fn put(args: WriteArgs) -> Result<(), Failure> {
 /// Appends to a key.
 pub fn append(args: WriteArgs) -> Result<(), Failure> {
     let (key, value) = (bytes(args.key), value(args.value)?);
-    let length = with_clerk(args.call, async |clerk| clerk.append(key, value).await)?.map_err(failed_write)?;
+    let length =
+        with_clerk(args.call, async |clerk| clerk.append(key, value).await)?.map_err(failed_write)?;
     output::deliver(&[format!("{length}\n").as_bytes()])
 }
 

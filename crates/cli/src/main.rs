@@ -1,5 +1,10 @@
 //! `pontoon`: a cluster on this machine, one server, or a client of either.
 
+#![allow(
+    unreachable_pub,
+    reason = "a binary has no outside: `pub` tells what a module offers to its siblings"
+)]
+
 mod args;
 mod client;
 mod config;

@@ -80,6 +80,9 @@ fn abort_on_panic() {
 
 fn warn_of_open_door(settings: &Settings) {
     if settings.password.is_none() && !config::is_loopback(&settings.listen) {
-        warn!(listen = settings.listen, "clients of other machines can connect without a password: consider --password");
+        warn!(
+            listen = settings.listen,
+            "clients of other machines can connect without a password: consider --password"
+        );
     }
 }

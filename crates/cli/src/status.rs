@@ -15,7 +15,18 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 const HEADER: [&str; 12] = [
-    "SERVER", "NODE", "ROLE", "TERM", "LEADER", "COMMIT", "APPLIED", "LAST", "TRIMMED", "LOG BYTES", "SESSIONS", "WAITING",
+    "SERVER",
+    "NODE",
+    "ROLE",
+    "TERM",
+    "LEADER",
+    "COMMIT",
+    "APPLIED",
+    "LAST",
+    "TRIMMED",
+    "LOG BYTES",
+    "SESSIONS",
+    "WAITING",
 ];
 
 /// One listed server and what it said.
@@ -37,7 +48,10 @@ fn ask(servers: Vec<String>, password: Option<String>) -> Vec<Row> {
             (server, thread::spawn(move || probe.info(TIMEOUT)))
         })
         .collect();
-    asked.into_iter().map(|(server, answer)| (server, answer.join().expect("a probe does not panic"))).collect()
+    asked
+        .into_iter()
+        .map(|(server, answer)| (server, answer.join().expect("a probe does not panic")))
+        .collect()
 }
 
 /// Whether a majority of the listed servers answers and one of them leads.
@@ -96,7 +110,9 @@ fn line(widths: &[usize], cells: &[String]) -> String {
 fn json_lines(rows: &[Row]) -> String {
     let line = |(server, info): &Row| match info {
         Ok(info) => format!("{}\n", json!({ "server": server, "reachable": true, "raft": info })),
-        Err(error) => format!("{}\n", json!({ "server": server, "reachable": false, "error": error.to_string() })),
+        Err(error) => {
+            format!("{}\n", json!({ "server": server, "reachable": false, "error": error.to_string() }))
+        }
     };
     rows.iter().map(line).collect()
 }
@@ -129,7 +145,8 @@ SERVER          NODE  ROLE      TERM  LEADER  COMMIT  APPLIED  LAST  TRIMMED  LO
     #[test]
     fn json_says_the_same_in_one_object_a_line() {
         let text = json_lines(&rows());
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[1]["raft"]["leader"], 1);
         assert_eq!(lines[2]["reachable"], false);
         assert_eq!(lines[2]["error"], "connection refused");

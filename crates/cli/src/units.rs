@@ -36,9 +36,9 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<ByteSize, String> {
-        scaled(text, &SIZE_UNITS)
-            .map(ByteSize)
-            .ok_or_else(|| format!("{text:?} is no size: give bytes, or a number with KiB, MiB or GiB, such as 64MiB"))
+        scaled(text, &SIZE_UNITS).map(ByteSize).ok_or_else(|| {
+            format!("{text:?} is no size: give bytes, or a number with KiB, MiB or GiB, such as 64MiB")
+        })
     }
 }
 
@@ -58,9 +58,9 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Span, String> {
-        scaled(text, &SPAN_UNITS_MS)
-            .map(|ms| Span(Duration::from_millis(ms)))
-            .ok_or_else(|| format!("{text:?} is no duration: give a number with its unit (ms, s, m, h), such as 500ms or 5s"))
+        scaled(text, &SPAN_UNITS_MS).map(|ms| Span(Duration::from_millis(ms))).ok_or_else(|| {
+            format!("{text:?} is no duration: give a number with its unit (ms, s, m, h), such as 500ms or 5s")
+        })
     }
 }
 
@@ -85,7 +85,9 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 /// Reads a text or an integer of a file by the same rules as a flag's text.
-fn deserialize_text<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: D) -> Result<T, D::Error> {
+fn deserialize_text<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     struct Visitor<T>(PhantomData<T>);
 
     impl<T: FromStr<Err = String>> de::Visitor<'_> for Visitor<T> {

@@ -27,7 +27,9 @@ pub enum ConfigError {
         members: String,
     },
     /// A server that is no member.
-    #[error("id {id} is not a member of the cluster ({members}): change --id, or add it to --cluster on all members")]
+    #[error(
+        "id {id} is not a member of the cluster ({members}): change --id, or add it to --cluster on all members"
+    )]
     NotAMember {
         /// The server's id.
         id: u64,
@@ -52,7 +54,9 @@ pub enum ConfigError {
         address: String,
     },
     /// A cluster on a network, without a secret.
-    #[error("member {id} is at {address}, which other machines can reach: set --secret-file (or --secret), alike on all members")]
+    #[error(
+        "member {id} is at {address}, which other machines can reach: set --secret-file (or --secret), alike on all members"
+    )]
     NoSecret {
         /// A member that is not on loopback.
         id: u64,
@@ -124,7 +128,11 @@ pub fn check(raw: RawSettings) -> Result<Settings, ConfigError> {
     Ok(Settings {
         node,
         cluster: ClusterSettings {
-            id: text("--cluster-id", raw.cluster_id.clone().unwrap_or(defaults.cluster.id), CLUSTER_ID_BYTES_MAX)?,
+            id: text(
+                "--cluster-id",
+                raw.cluster_id.clone().unwrap_or(defaults.cluster.id),
+                CLUSTER_ID_BYTES_MAX,
+            )?,
             secret: secret(&raw, &members)?,
             members,
             limits: limits(&raw, defaults.cluster.limits)?,
@@ -138,7 +146,12 @@ pub fn check(raw: RawSettings) -> Result<Settings, ConfigError> {
             raw.connections_max.unwrap_or(defaults.connections_max as u64),
             1..=1_000_000,
         )? as usize,
-        request_timeout: span("--request-timeout", raw.request_timeout, defaults.request_timeout, 10..=600_000)?,
+        request_timeout: span(
+            "--request-timeout",
+            raw.request_timeout,
+            defaults.request_timeout,
+            10..=600_000,
+        )?,
         snapshot_log_bytes: raw.snapshot_log_bytes.map_or(defaults.snapshot_log_bytes, |bound| bound.0),
         tick: Duration::from_millis(number(
             "--tick-ms",
@@ -147,7 +160,11 @@ pub fn check(raw: RawSettings) -> Result<Settings, ConfigError> {
         )?),
         heartbeat_ticks,
         election_ticks,
-        cache_bytes: bytes("--cache-bytes", raw.cache_bytes.map_or(defaults.cache_bytes, |size| size.0), 1 << 20..=1 << 40)?,
+        cache_bytes: bytes(
+            "--cache-bytes",
+            raw.cache_bytes.map_or(defaults.cache_bytes, |size| size.0),
+            1 << 20..=1 << 40,
+        )?,
         memtable_bytes: bytes(
             "--memtable-bytes",
             raw.memtable_bytes.map_or(defaults.memtable_bytes, |size| size.0),
@@ -157,8 +174,12 @@ pub fn check(raw: RawSettings) -> Result<Settings, ConfigError> {
 }
 
 /// Who this server is, who the members are, and where they reach it.
-fn membership(raw: &RawSettings, default: String) -> Result<(NodeId, BTreeMap<NodeId, String>, String), ConfigError> {
-    let peer_listen = raw.peer_listen.clone().map(|given| address("--peer-listen", given, false)).transpose()?;
+fn membership(
+    raw: &RawSettings,
+    default: String,
+) -> Result<(NodeId, BTreeMap<NodeId, String>, String), ConfigError> {
+    let peer_listen =
+        raw.peer_listen.clone().map(|given| address("--peer-listen", given, false)).transpose()?;
     let members = match raw.cluster.clone() {
         Some(members) => members.into_map(),
         None => BTreeMap::from([(raw.id.unwrap_or(1), peer_listen.clone().unwrap_or(default.clone()))]),
@@ -187,7 +208,8 @@ fn secret(raw: &RawSettings, members: &BTreeMap<NodeId, String>) -> Result<Strin
         (Some(_), Some(_)) => Err(ConfigError::TwoSecrets),
         (Some(secret), None) => text("--secret", secret.clone(), SECRET_BYTES_MAX),
         (None, Some(path)) => {
-            let read = read_secret(path).map_err(|error| ConfigError::SecretFile { path: path.clone(), error })?;
+            let read =
+                read_secret(path).map_err(|error| ConfigError::SecretFile { path: path.clone(), error })?;
             text("--secret-file", read, SECRET_BYTES_MAX)
         }
         (None, None) => match members.iter().find(|(_, address)| !members::is_loopback(address)) {
@@ -215,21 +237,26 @@ fn limits(raw: &RawSettings, defaults: Limits) -> Result<Limits, ConfigError> {
         // An entry of the log holds keys and values whole, and so does the memory of every member: hence the upper bounds.
         key_bytes_max: size("--key-bytes-max", raw.key_bytes_max, defaults.key_bytes_max, 1 << 20)?,
         value_bytes_max: size("--value-bytes-max", raw.value_bytes_max, defaults.value_bytes_max, 128 << 20)?,
-        sessions_max: number("--sessions-max", raw.sessions_max.unwrap_or(defaults.sessions_max.into()), 1..=10_000_000)?
-            as u32,
+        sessions_max: number(
+            "--sessions-max",
+            raw.sessions_max.unwrap_or(defaults.sessions_max.into()),
+            1..=10_000_000,
+        )? as u32,
         session_window: number(
             "--session-window",
             raw.session_window.unwrap_or(defaults.session_window.into()),
             1..=4_096,
         )? as u32,
-        session_ttl_ms: span("--session-ttl", raw.session_ttl, ttl, 1_000..=30 * 24 * 3_600_000)?.as_millis() as u64,
+        session_ttl_ms: span("--session-ttl", raw.session_ttl, ttl, 1_000..=30 * 24 * 3_600_000)?.as_millis()
+            as u64,
     })
 }
 
 fn ticks(raw: &RawSettings, heartbeat: u32, election: u32) -> Result<(u32, u32), ConfigError> {
     let heartbeat =
         number("--heartbeat-ticks", raw.heartbeat_ticks.unwrap_or(heartbeat.into()), 1..=1_000)? as u32;
-    let election = number("--election-ticks", raw.election_ticks.unwrap_or(election.into()), 2..=10_000)? as u32;
+    let election =
+        number("--election-ticks", raw.election_ticks.unwrap_or(election.into()), 2..=10_000)? as u32;
     if election < 2 * heartbeat {
         return Err(ConfigError::ElectionTooSoon { election, heartbeat });
     }
@@ -245,7 +272,11 @@ fn address(setting: &'static str, value: String, any_port: bool) -> Result<Strin
 }
 
 fn text(setting: &'static str, value: String, max: usize) -> Result<String, ConfigError> {
-    if (1..=max).contains(&value.len()) { Ok(value) } else { Err(ConfigError::Length { setting, length: value.len(), max }) }
+    if (1..=max).contains(&value.len()) {
+        Ok(value)
+    } else {
+        Err(ConfigError::Length { setting, length: value.len(), max })
+    }
 }
 
 fn span(

@@ -43,7 +43,8 @@ pub enum FileError {
 
 /// Reads a file of settings.
 pub fn read(path: &Path) -> Result<RawSettings, FileError> {
-    let text = fs::read_to_string(path).map_err(|error| FileError::Read { path: path.to_path_buf(), error })?;
+    let text =
+        fs::read_to_string(path).map_err(|error| FileError::Read { path: path.to_path_buf(), error })?;
     let table: toml::Table = text.parse().map_err(|error| malformed(path, &text, &error))?;
     let known = keys();
     if let Some(key) = table.keys().find(|key| !known.contains(key)) {

@@ -20,14 +20,20 @@ impl Members {
     fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Members, String> {
         let mut members = BTreeMap::new();
         for (id, address) in pairs {
-            let number: u64 = id.parse().ok().filter(|number| *number > 0).ok_or_else(|| {
-                format!("{id:?} is no member id: give each member a number from 1")
-            })?;
+            let number: u64 = id
+                .parse()
+                .ok()
+                .filter(|number| *number > 0)
+                .ok_or_else(|| format!("{id:?} is no member id: give each member a number from 1"))?;
             if port(&address).is_none_or(|port| port == 0) {
-                return Err(format!("member {number}'s address {address:?} is no host:port, such as 127.0.0.1:8001"));
+                return Err(format!(
+                    "member {number}'s address {address:?} is no host:port, such as 127.0.0.1:8001"
+                ));
             }
             if let Some((other, _)) = members.iter().find(|(_, known)| **known == address) {
-                return Err(format!("members {other} and {number} share the address {address}: give each its own"));
+                return Err(format!(
+                    "members {other} and {number} share the address {address}: give each its own"
+                ));
             }
             if members.insert(number, address).is_some() {
                 return Err(format!("member {number} is named twice: give each member its own id"));
@@ -46,9 +52,9 @@ impl FromStr for Members {
     fn from_str(text: &str) -> Result<Members, String> {
         let mut pairs = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (id, address) = part
-                .split_once('=')
-                .ok_or_else(|| format!("{part:?} is no member: give ID=HOST:PORT, such as 1=127.0.0.1:8001"))?;
+            let (id, address) = part.split_once('=').ok_or_else(|| {
+                format!("{part:?} is no member: give ID=HOST:PORT, such as 1=127.0.0.1:8001")
+            })?;
             pairs.push((id.trim().to_string(), address.trim().to_string()));
         }
         Members::from_pairs(pairs)
@@ -90,7 +96,9 @@ pub fn port(address: &str) -> Option<u16> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let well_formed = match bare {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && !host.contains([':', '/', '[', ']']) && !host.contains(char::is_whitespace),
+        None => {
+            !host.is_empty() && !host.contains([':', '/', '[', ']']) && !host.contains(char::is_whitespace)
+        }
     };
     if well_formed { port.parse().ok() } else { None }
 }

@@ -25,7 +25,13 @@ pub struct RawSettings {
     pub peer_listen: Option<String>,
     /// What clients must present with AUTH before anything else; none: nothing is asked. Seen by others in the list of processes:
     /// prefer the environment or the file.
-    #[arg(long, value_name = "TEXT", env = "PONTOON_PASSWORD", hide_env_values = true, help_heading = "This server")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "PONTOON_PASSWORD",
+        hide_env_values = true,
+        help_heading = "This server"
+    )]
     pub password: Option<String>,
     /// Pontoon's own log level (error, warn, info, debug, trace), or a filter such as `pontoon_server=debug,raft_engine=info`.
     /// Logs go to stderr. [default: info]
@@ -35,10 +41,20 @@ pub struct RawSettings {
     /// Every member and the address at which the others reach it, such as
     /// `1=10.0.0.1:8001,2=10.0.0.2:8001,3=10.0.0.3:8001`; in a file also a table `[cluster]`. Alike on all members.
     /// [default: this server alone]
-    #[arg(long, value_name = "ID=HOST:PORT,...", env = "PONTOON_CLUSTER", help_heading = "The cluster (alike on all members)")]
+    #[arg(
+        long,
+        value_name = "ID=HOST:PORT,...",
+        env = "PONTOON_CLUSTER",
+        help_heading = "The cluster (alike on all members)"
+    )]
     pub cluster: Option<Members>,
     /// The cluster's name: servers of different clusters never talk to one another. [default: pontoon]
-    #[arg(long, value_name = "NAME", env = "PONTOON_CLUSTER_ID", help_heading = "The cluster (alike on all members)")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PONTOON_CLUSTER_ID",
+        help_heading = "The cluster (alike on all members)"
+    )]
     pub cluster_id: Option<String>,
     /// What members prove to one another to know; required unless all of them are on loopback addresses. Seen by others in the list
     /// of processes: prefer --secret-file.
@@ -51,22 +67,52 @@ pub struct RawSettings {
     )]
     pub secret: Option<String>,
     /// A file that holds the secret (a line end after it does not count).
-    #[arg(long, value_name = "FILE", env = "PONTOON_SECRET_FILE", help_heading = "The cluster (alike on all members)")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PONTOON_SECRET_FILE",
+        help_heading = "The cluster (alike on all members)"
+    )]
     pub secret_file: Option<PathBuf>,
     /// A key's length at most, such as 64KiB. [default: 64KiB]
-    #[arg(long, value_name = "SIZE", env = "PONTOON_KEY_BYTES_MAX", help_heading = "The cluster (alike on all members)")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "PONTOON_KEY_BYTES_MAX",
+        help_heading = "The cluster (alike on all members)"
+    )]
     pub key_bytes_max: Option<ByteSize>,
     /// A value's length at most, also after APPEND. [default: 16MiB]
-    #[arg(long, value_name = "SIZE", env = "PONTOON_VALUE_BYTES_MAX", help_heading = "The cluster (alike on all members)")]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "PONTOON_VALUE_BYTES_MAX",
+        help_heading = "The cluster (alike on all members)"
+    )]
     pub value_bytes_max: Option<ByteSize>,
     /// Open sessions at most; one more is refused, and none is evicted. [default: 100000]
-    #[arg(long, value_name = "N", env = "PONTOON_SESSIONS_MAX", help_heading = "The cluster (alike on all members)")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PONTOON_SESSIONS_MAX",
+        help_heading = "The cluster (alike on all members)"
+    )]
     pub sessions_max: Option<u64>,
     /// Requests of one session in flight at most. [default: 256]
-    #[arg(long, value_name = "N", env = "PONTOON_SESSION_WINDOW", help_heading = "The cluster (alike on all members)")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "PONTOON_SESSION_WINDOW",
+        help_heading = "The cluster (alike on all members)"
+    )]
     pub session_window: Option<u64>,
     /// A session that is idle for longer expires, in time during which the cluster has a leader. [default: 5m]
-    #[arg(long, value_name = "TIME", env = "PONTOON_SESSION_TTL", help_heading = "The cluster (alike on all members)")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "PONTOON_SESSION_TTL",
+        help_heading = "The cluster (alike on all members)"
+    )]
     pub session_ttl: Option<Span>,
 
     /// Client connections at once; one more is told so and closed. [default: 10000]

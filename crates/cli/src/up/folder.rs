@@ -91,7 +91,11 @@ impl Folder {
         let cluster: Cluster = toml::from_str(&text)
             .map_err(|error| FolderError::Damaged { path: path.clone(), why: error.message().to_string() })?;
         if cluster.nodes != nodes {
-            return Err(FolderError::OtherSize { dir: dir.to_path_buf(), found: cluster.nodes, wanted: nodes });
+            return Err(FolderError::OtherSize {
+                dir: dir.to_path_buf(),
+                found: cluster.nodes,
+                wanted: nodes,
+            });
         }
         Ok(Folder { dir: dir.to_path_buf(), cluster_id: cluster.cluster_id, _lock: file })
     }

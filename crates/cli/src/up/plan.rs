@@ -85,7 +85,8 @@ impl Plan {
         if plan.port.abs_diff(plan.peer_port) < plan.nodes {
             return Err(PlanError::Overlap { port: plan.port, peer_port: plan.peer_port });
         }
-        let line = [OsString::from("pontoon")].into_iter().chain(plan.serve_args(1, "local", Path::new("secret")));
+        let line =
+            [OsString::from("pontoon")].into_iter().chain(plan.serve_args(1, "local", Path::new("secret")));
         Cli::try_parse_from(line).map_err(|error| PlanError::ServeOptions(args::usage_sentence(&error)))?;
         Ok(plan)
     }

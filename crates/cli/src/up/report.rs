@@ -74,7 +74,10 @@ impl<'a> Report<'a> {
                 let log = self.plan.log(*node);
                 let why = last_words.as_ref().map_or(String::new(), |words| format!(": {words}"));
                 let next = if *restarts { "it is started again in a second" } else { "it is left dead" };
-                output::say(format_args!("server {node} died ({how}){why}; {next}; its log: {}", log.display()));
+                output::say(format_args!(
+                    "server {node} died ({how}){why}; {next}; its log: {}",
+                    log.display()
+                ));
                 if !restarts {
                     self.refusal = last_words.clone().or_else(|| self.refusal.take());
                 }
@@ -107,7 +110,9 @@ impl<'a> Report<'a> {
         let why = self.refusal.as_deref().unwrap_or("see their logs");
         match (self.ready, alive) {
             (true, 0) => Some(format!("no server is left: {why}")),
-            (false, alive) if alive < self.plan.majority() => Some(format!("the cluster did not start: {why}")),
+            (false, alive) if alive < self.plan.majority() => {
+                Some(format!("the cluster did not start: {why}"))
+            }
             _ => None,
         }
     }
@@ -132,7 +137,10 @@ impl<'a> Report<'a> {
                     true => "a leader to be elected".to_string(),
                     false => format!("server {} to answer", silent.join(", ")),
                 };
-                output::say(format_args!("still waiting for {what}; the logs: {}", self.plan.dir().join("node-*.log").display()));
+                output::say(format_args!(
+                    "still waiting for {what}; the logs: {}",
+                    self.plan.dir().join("node-*.log").display()
+                ));
             }
             _ => {}
         }
@@ -170,7 +178,8 @@ impl<'a> Report<'a> {
     fn welcome(&self, leader: u64, term: u64, fleet: &Fleet) -> String {
         let program = env::args().next().unwrap_or_else(|| "pontoon".to_string());
         let options = self.plan.client_options();
-        let (first, auth) = (self.plan.port(1), if self.plan.password().is_some() { " -a PASSWORD" } else { "" });
+        let (first, auth) =
+            (self.plan.port(1), if self.plan.password().is_some() { " -a PASSWORD" } else { "" });
         let servers: String = self.plan.nodes().map(|node| self.server_line(node, fleet)).collect();
         let victim = fleet.pid(leader).map_or("PID".to_string(), |pid| pid.to_string());
         format!(
@@ -187,6 +196,10 @@ impl<'a> Report<'a> {
 
     fn server_line(&self, node: u64, fleet: &Fleet) -> String {
         let pid = fleet.pid(node).map_or("not running".to_string(), |pid| format!("pid {pid}"));
-        format!("  server {node}  {}  {pid}  log {}\n", self.plan.address(node), self.plan.log(node).display())
+        format!(
+            "  server {node}  {}  {pid}  log {}\n",
+            self.plan.address(node),
+            self.plan.log(node).display()
+        )
     }
 }
