@@ -57,6 +57,9 @@ pub trait Caller: std::fmt::Debug {
     /// It is time.
     fn on_wake(&mut self, now: u64);
 
+    /// Ask these servers from now on.
+    fn set_servers(&mut self, servers: Vec<Server>);
+
     /// What to do now; call it until there is nothing, after each of the others.
     fn poll(&mut self) -> Option<Act>;
 }

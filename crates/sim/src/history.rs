@@ -34,7 +34,9 @@ impl History {
         operation.end = match ending {
             Ending::Unknown => End::Unknown,
             Ending::NotExecuted => End::NotExecuted,
-            Ending::Reply(reply) => End::Returned { at: self.events, result: observed(&operation.action, reply) },
+            Ending::Reply(reply) => {
+                End::Returned { at: self.events, result: observed(&operation.action, reply) }
+            }
         };
     }
 

@@ -2,12 +2,14 @@
 //!
 //! - [`world`]: a whole cluster in one thread and virtual time, from one seed: servers, network, disks, clients, faults.
 //! - [`scenario`]: a run drawn from a seed.
+//! - [`lab`]: the classic suite, row by row.
 //! - [`check`]: what must hold in every run, one property a file.
 //! - [`linearizability`]: decides whether a history of client operations could have come from one copy of the data.
 
 pub mod check;
 pub mod client;
 pub mod history;
+pub mod lab;
 pub mod linearizability;
 pub mod rng;
 pub mod scenario;

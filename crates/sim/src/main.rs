@@ -7,13 +7,16 @@ use std::{
 };
 
 use pontoon_sim::{
+    lab::Row,
     scenario::{Report, Scenario},
     time::SECOND,
     world::{Counts, Traced},
 };
 
 const USAGE: &str = "pontoon-sim --seeds N [--from S]     run N seeds from S on (default: from 1)
-pontoon-sim --seed S [--trace]       run one seed, and say what happens line by line";
+pontoon-sim --seed S [--trace]       run one seed, and say what happens line by line
+pontoon-sim --lab [--seeds N] [--from S]          run the classic suite's rows, each on N seeds (default: 1)
+pontoon-sim --lab --row ROW --seed S [--trace]    run one of them";
 
 #[derive(Default)]
 struct Arguments {
@@ -21,6 +24,8 @@ struct Arguments {
     from: Option<u64>,
     seed: Option<u64>,
     trace: bool,
+    lab: bool,
+    row: Option<String>,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -32,6 +37,8 @@ fn arguments() -> Result<Arguments, String> {
             text.parse::<u64>().map_err(|error| format!("{name} {text}: {error}"))
         };
         match name.as_str() {
+            "--lab" => arguments.lab = true,
+            "--row" => arguments.row = given.next(),
             "--seeds" => arguments.seeds = Some(number()?),
             "--from" => arguments.from = Some(number()?),
             "--seed" => arguments.seed = Some(number()?),
@@ -50,8 +57,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let traced = if arguments.trace { Traced::Printed } else { Traced::No };
     let done = match (arguments.seed, arguments.seeds) {
-        (Some(seed), None) => run_one(seed, arguments.trace),
+        (Some(seed), _) if arguments.lab => run_rows(arguments.row.as_deref(), seed, 1, traced),
+        (None, seeds) if arguments.lab => {
+            run_rows(arguments.row.as_deref(), arguments.from.unwrap_or(1), seeds.unwrap_or(1), traced)
+        }
+        (Some(seed), None) => run_one(seed, traced),
         (None, Some(seeds)) => run_many(arguments.from.unwrap_or(1), seeds),
         _ => {
             say(USAGE);
@@ -66,10 +78,10 @@ fn say(what: &str) {
     let _ = writeln!(std::io::stdout(), "{what}");
 }
 
-/// A panic is a failure like any other: it names the seed, too.
-fn name_seed_on_panic(seed: u64) {
+/// A panic is a failure like any other: it says how to see it again, too.
+fn name_run_on_panic(replay: String) {
     std::panic::set_hook(Box::new(move |panic| {
-        let _ = writeln!(std::io::stderr(), "seed {seed} FAILED: {panic}\n  replay: {}", replay(seed));
+        let _ = writeln!(std::io::stderr(), "FAILED: {panic}\n  replay: {replay}");
     }));
 }
 
@@ -77,11 +89,11 @@ fn replay(seed: u64) -> String {
     format!("cargo run --release -p pontoon-sim -- --seed {seed} --trace")
 }
 
-fn run_one(seed: u64, trace: bool) -> bool {
-    name_seed_on_panic(seed);
+fn run_one(seed: u64, traced: Traced) -> bool {
+    name_run_on_panic(replay(seed));
     let scenario = Scenario::from_seed(seed);
     say(&format!("{scenario:#?}"));
-    let report = scenario.run(if trace { Traced::Printed } else { Traced::No });
+    let report = scenario.run(traced);
     say(&format!("{:#?}", report.counts));
     match report.violation {
         None => say(&format!("seed {seed} passed")),
@@ -90,12 +102,40 @@ fn run_one(seed: u64, trace: bool) -> bool {
     report.violation.is_none()
 }
 
+/// Runs rows in the form of the original.
+fn run_rows(only: Option<&str>, from: u64, seeds: u64, traced: Traced) -> bool {
+    let mut failed = 0;
+    for row in Row::ALL.into_iter().filter(|row| only.is_none_or(|only| format!("{row:?}") == only)) {
+        say(&format!("Test: {row:?} ..."));
+        for seed in from..from + seeds {
+            let replay =
+                format!("cargo run --release -p pontoon-sim -- --lab --row {row:?} --seed {seed} --trace");
+            name_run_on_panic(replay.clone());
+            let started = Instant::now();
+            match row.run(seed, traced) {
+                Ok(done) => {
+                    let (virtual_s, operations) = (done.took_us / SECOND, done.operations);
+                    let took_ms = started.elapsed().as_millis();
+                    say(&format!(
+                        "  ... Passed  seed {seed}, {virtual_s} s virtual, {took_ms} ms, {operations} operations"
+                    ));
+                }
+                Err(violation) => {
+                    failed += 1;
+                    say(&format!("  ... FAILED  seed {seed}: {violation}\n  replay: {replay}"));
+                }
+            }
+        }
+    }
+    failed == 0
+}
+
 fn run_many(from: u64, seeds: u64) -> bool {
     let started = Instant::now();
     let mut total = Total::default();
     let mut failed = Vec::new();
     for seed in from..from + seeds {
-        name_seed_on_panic(seed);
+        name_run_on_panic(replay(seed));
         let report = Scenario::from_seed(seed).run(Traced::No);
         if let Some(violation) = &report.violation {
             say(&format!("\rseed {seed} FAILED: {violation}\n  replay: {}", replay(seed)));

@@ -9,7 +9,7 @@ use crate::{
     linearizability::{Action, Observation, Operation, Verdict, check},
     rng::Rng,
     time::{MS, SECOND},
-    world::{Counts, FaultKind, FaultPlan, Links, Setup, Traced, Workload, World},
+    world::{Counts, FaultKind, FaultPlan, Keys, Links, Setup, Traced, Workload, World},
 };
 
 /// After the faults, clients' last requests have come to an end within this, in microseconds.
@@ -60,6 +60,7 @@ impl Scenario {
         setup.log_bytes_max = *rng.pick(&[None, Some(1_000), Some(4_000), Some(64_000)]);
         setup.window_bytes_max = *rng.pick(&[0, 2_000, 8 << 20]);
         setup.drift_percent = *rng.pick(&[0, 0, 10, 25]);
+        setup.lazy_writes = rng.chance(0.5);
         setup.unreliable = rng.chance(0.4);
         setup.limits.session_ttl_ms = *rng.pick(&[2_000, 10_000, 300_000]);
         setup.sync_us = *rng.pick(&[(20, 200), (100, 2 * MS), (MS, 20 * MS)]);
@@ -77,7 +78,7 @@ impl Scenario {
         let clients = (1 + rng.below(5) as usize, rng.below(4) as usize);
         let workload = Workload {
             // Few requests on one key at once: the checker's work grows with every way that they could interleave.
-            keys: rng.within((1 + (clients.0 + clients.1) as u64 / 2, 8)),
+            keys: Keys::Shared("k".to_string(), rng.within((1 + (clients.0 + clients.1) as u64 / 2, 8))),
             in_flight: rng.within((1, 5)) as usize,
             think_us: *rng.pick(&[(MS, 20 * MS), (5 * MS, 60 * MS), (20 * MS, 200 * MS)]),
             appends: rng.within((10, 60)),
@@ -127,7 +128,10 @@ pub fn settle(world: &mut World) -> Result<(), Violation> {
     world.heal();
     world.quiet_clients();
     if !world.run_while(QUIET_WITHIN_US, |world| world.in_flight() > 0)? {
-        return Err(Violation::new("requests end", format!("{} are under way without an end", world.in_flight())));
+        return Err(Violation::new(
+            "requests end",
+            format!("{} are under way without an end", world.in_flight()),
+        ));
     }
     every_server_serves(world)?;
     all_states_are_equal(world)?;
@@ -161,16 +165,19 @@ fn every_server_serves(world: &mut World) -> Result<(), Violation> {
 fn all_states_are_equal(world: &mut World) -> Result<(), Violation> {
     let at_rest = |world: &World| {
         let applied: Vec<_> = (0..world.len()).map(|server| world.applied_state(server).index()).collect();
-        applied.iter().all(|index| *index == applied[0]) && (0..world.len()).all(|server| world.waiting(server) == 0)
+        applied.iter().all(|index| *index == applied[0])
+            && (0..world.len()).all(|server| world.waiting(server) == 0)
     };
     if !world.run_while(EQUAL_WITHIN_US, |world| !at_rest(world))? {
-        let all: Vec<_> = (0..world.len()).map(|server| (world.status(server), world.waiting(server))).collect();
+        let all: Vec<_> =
+            (0..world.len()).map(|server| (world.status(server), world.waiting(server))).collect();
         return Err(Violation::new("all servers come to rest, and nothing waits", format!("{all:?}")));
     }
     let mut hashes = Vec::new();
     for server in 0..world.len() {
         let state = world.applied_state(server);
-        verify(state).map_err(|error| Violation::new("a state is whole", format!("server {server}: {error}")))?;
+        verify(state)
+            .map_err(|error| Violation::new("a state is whole", format!("server {server}: {error}")))?;
         hashes.push(state_hash(state).expect("a store in memory can be read"));
     }
     if hashes.iter().all(|hash| *hash == hashes[0]) {
@@ -180,8 +187,13 @@ fn all_states_are_equal(world: &mut World) -> Result<(), Violation> {
 }
 
 /// The history is linearizable, and every key's final value shows each acknowledged append once and in order.
-fn history_is_legal(world: &mut World) -> Result<(), Violation> {
-    let mut keys: Vec<Bytes> = world.history.operations().iter().map(|operation| operation.key.clone()).collect();
+///
+/// # Errors
+///
+/// Which key is wrong, and how.
+pub fn history_is_legal(world: &mut World) -> Result<(), Violation> {
+    let mut keys: Vec<Bytes> =
+        world.history.operations().iter().map(|operation| operation.key.clone()).collect();
     keys.sort_unstable();
     keys.dedup();
     let servers = (0..world.len()).collect();
@@ -200,8 +212,9 @@ fn history_is_legal(world: &mut World) -> Result<(), Violation> {
     match check(world.history.operations()) {
         Verdict::Linearizable => Ok(()),
         Verdict::Violation(conflict) => Err(Violation::new("linearizability", format!("\n{conflict}"))),
-        Verdict::Undecided { steps } => {
-            Err(Violation::new("linearizability", format!("undecided after {steps} steps, which counts as a failure")))
-        }
+        Verdict::Undecided { steps } => Err(Violation::new(
+            "linearizability",
+            format!("undecided after {steps} steps, which counts as a failure"),
+        )),
     }
 }

@@ -39,12 +39,15 @@ pub fn check_appends(operations: &[&Operation], value: &[u8]) -> Result<(), Viol
             return wrong(format!("{shown:?} comes before one that had returned before it was called"));
         }
     }
-    let only_appended = operations.iter().all(|operation| matches!(operation.action, Action::Append(_) | Action::Get));
+    let only_appended =
+        operations.iter().all(|operation| matches!(operation.action, Action::Append(_) | Action::Get));
     let lost = written.iter().find(|(token, operation)| {
         matches!(operation.end, End::Returned { .. }) && !seen.contains_key(*token)
     });
     match lost {
-        Some((token, _)) if only_appended => wrong(format!("{:?} is missing", String::from_utf8_lossy(token))),
+        Some((token, _)) if only_appended => {
+            wrong(format!("{:?} is missing", String::from_utf8_lossy(token)))
+        }
         _ => Ok(()),
     }
 }

@@ -28,7 +28,12 @@ impl DurableMajority {
         if holding * 2 > disks.len() {
             return Ok(());
         }
-        let what = format!("entry {}@{} is applied and durable on {holding} of {}", entry.index, entry.term, disks.len());
+        let what = format!(
+            "entry {}@{} is applied and durable on {holding} of {}",
+            entry.index,
+            entry.term,
+            disks.len()
+        );
         Err(Violation::new("applied is durable on a majority", what))
     }
 }

@@ -10,12 +10,14 @@ pub(super) fn on_send(message: &Message, disk: &Disk) -> Result<(), Violation> {
     let hard_state = disk.log.hard_state;
     let kept = match message.kind {
         MessageKind::RequestVoteResponse if !message.reject => {
-            hard_state.term > message.term || (hard_state.term == message.term && hard_state.vote == message.to)
+            hard_state.term > message.term
+                || (hard_state.term == message.term && hard_state.vote == message.to)
         }
         // Once the disk is in a later term, its leader may have replaced what was acknowledged in the earlier one.
         MessageKind::AppendResponse if !message.reject => {
             hard_state.term > message.term
-                || (hard_state.term == message.term && disk.log.last().max(disk.state.index()) >= message.index)
+                || (hard_state.term == message.term
+                    && disk.log.last().max(disk.state.index()) >= message.index)
         }
         MessageKind::RequestVote => hard_state.term >= message.term,
         _ => true,

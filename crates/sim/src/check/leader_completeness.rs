@@ -23,7 +23,8 @@ impl LeaderCompleteness {
     pub(super) fn on_leader(&self, term: Term, node: NodeId, log: &LogImage) -> Result<(), Violation> {
         for (index, (entry_term, known_in)) in self.committed.range(log.trimmed.0..) {
             if *known_in < term && log.term_at(*index) != Some(*entry_term) {
-                let what = format!("n{node} leads in term {term} without the committed entry {index}@{entry_term}");
+                let what =
+                    format!("n{node} leads in term {term} without the committed entry {index}@{entry_term}");
                 return Err(Violation::new("leader completeness", what));
             }
         }

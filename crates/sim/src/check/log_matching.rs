@@ -18,10 +18,14 @@ impl LogMatching {
     pub(super) fn on_durable(&mut self, synced: &Synced) -> Result<(), Violation> {
         let mut before = synced.before;
         for entry in &synced.persist.entries {
-            let first = self.entries.entry((entry.index, entry.term)).or_insert_with(|| (entry.clone(), before));
+            let first =
+                self.entries.entry((entry.index, entry.term)).or_insert_with(|| (entry.clone(), before));
             if (&first.0, first.1) != (entry, before) {
                 let (index, term) = (entry.index, entry.term);
-                return Err(Violation::new("log matching", format!("two logs differ at {index}@{term} or before")));
+                return Err(Violation::new(
+                    "log matching",
+                    format!("two logs differ at {index}@{term} or before"),
+                ));
             }
             before = Some(entry.term);
         }

@@ -14,8 +14,9 @@ use pontoon_kv::Entry;
 use pontoon_replica::{Message, Role, Status};
 
 use self::{
-    durable_majority::DurableMajority, election_safety::ElectionSafety, leader_completeness::LeaderCompleteness,
-    log_matching::LogMatching, state_machine_safety::StateMachineSafety,
+    durable_majority::DurableMajority, election_safety::ElectionSafety,
+    leader_completeness::LeaderCompleteness, log_matching::LogMatching,
+    state_machine_safety::StateMachineSafety,
 };
 use crate::world::{Disk, LogImage, Server, Synced, node};
 
@@ -95,7 +96,12 @@ impl Checks {
     }
 
     /// A server is about to apply these; `disks` are those of all servers.
-    pub(crate) fn on_apply(&mut self, status: &Status, entries: &[Entry], disks: &[&Disk]) -> Result<(), Violation> {
+    pub(crate) fn on_apply(
+        &mut self,
+        status: &Status,
+        entries: &[Entry],
+        disks: &[&Disk],
+    ) -> Result<(), Violation> {
         for entry in entries {
             self.state_machine_safety.on_apply(entry)?;
             self.leader_completeness.on_commit(entry, status.term);

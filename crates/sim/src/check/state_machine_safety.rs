@@ -18,7 +18,8 @@ impl StateMachineSafety {
         if first == entry {
             return Ok(());
         }
-        let what = format!("entry {} is applied as of term {} and of term {}", entry.index, first.term, entry.term);
+        let what =
+            format!("entry {} is applied as of term {} and of term {}", entry.index, first.term, entry.term);
         Err(Violation::new("state machine safety", what))
     }
 }

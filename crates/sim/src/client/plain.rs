@@ -67,6 +67,12 @@ impl Caller for PlainCaller {
         }
     }
 
+    fn set_servers(&mut self, servers: Vec<Server>) {
+        self.servers = servers;
+        self.rng.shuffle(&mut self.servers);
+        self.at = 0;
+    }
+
     fn poll(&mut self) -> Option<Act> {
         self.acts.pop_front()
     }

@@ -132,7 +132,8 @@ impl SessionCaller {
     /// Sends what is due, gives up what has taken too long.
     fn advance(&mut self, now: u64) {
         self.start(now);
-        let due: Vec<u64> = self.calls.iter().filter(|(_, call)| call.due <= now).map(|(seq, _)| *seq).collect();
+        let due: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| call.due <= now).map(|(seq, _)| *seq).collect();
         for seq in due {
             let call = self.calls.get_mut(&seq).expect("it was just found there");
             if call.attempt.take().is_some() {
@@ -226,6 +227,12 @@ impl Caller for SessionCaller {
 
     fn on_wake(&mut self, now: u64) {
         self.advance(now);
+    }
+
+    fn set_servers(&mut self, servers: Vec<Server>) {
+        self.servers = servers;
+        self.rng.shuffle(&mut self.servers);
+        self.at = 0;
     }
 
     fn poll(&mut self) -> Option<Act> {

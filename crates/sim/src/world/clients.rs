@@ -4,12 +4,7 @@ use bytes::Bytes;
 use pontoon_kv::{NodeId, Reply};
 use pontoon_replica::{Answer, Input, Request, Ticket};
 
-use super::{
-    ClientId, Server, World,
-    event::Event,
-    network::Fate,
-    node,
-};
+use super::{ClientId, Server, World, event::Event, network::Fate, node};
 use crate::{
     client::{Act, Attempt, Caller, Ending, Op},
     history::command,
@@ -25,11 +20,20 @@ pub(crate) struct Waiting {
     pub(crate) attempt: Attempt,
 }
 
+/// Which keys a client uses, each named `<prefix><number>`.
+#[derive(Debug, Clone)]
+pub enum Keys {
+    /// Its own, named by the client's number.
+    Own(String),
+    /// Any of so many, shared with the other clients.
+    Shared(String, u64),
+}
+
 /// What a client asks when left to itself.
 #[derive(Debug, Clone)]
 pub struct Workload {
-    /// Of these keys, named by number.
-    pub keys: u64,
+    /// Of these keys.
+    pub keys: Keys,
     /// Requests in flight at once.
     pub in_flight: usize,
     /// Pause between requests, in microseconds, from and to.
@@ -57,11 +61,22 @@ pub(crate) struct Client {
 
 impl World {
     /// A client. With a workload it asks on its own from now on.
-    pub fn add_client(&mut self, workload: Option<Workload>, caller: impl FnOnce(Rng) -> Box<dyn Caller>) -> ClientId {
+    pub fn add_client(
+        &mut self,
+        workload: Option<Workload>,
+        caller: impl FnOnce(Rng) -> Box<dyn Caller>,
+    ) -> ClientId {
         let caller = caller(self.rng.fork());
         let rng = self.rng.fork();
         let active = workload.is_some();
-        self.clients.push(Client { caller, rng, workload, in_flight: 0, tokens: 0, endings: Default::default() });
+        self.clients.push(Client {
+            caller,
+            rng,
+            workload,
+            in_flight: 0,
+            tokens: 0,
+            endings: Default::default(),
+        });
         let id = self.clients.len() - 1;
         if active {
             self.after(0, Event::Think(id));
@@ -81,6 +96,11 @@ impl World {
     /// No client asks anything more on its own.
     pub fn quiet_clients(&mut self) {
         self.clients.iter_mut().for_each(|client| client.workload = None);
+    }
+
+    /// A client asks these servers from now on.
+    pub fn set_servers(&mut self, client: ClientId, servers: Vec<Server>) {
+        self.clients[client].caller.set_servers(servers);
     }
 
     /// How many operations are under way.
@@ -114,7 +134,11 @@ impl World {
         let Some(workload) = client.workload.clone() else { return };
         let again = client.rng.within(workload.think_us);
         if client.in_flight < workload.in_flight {
-            let key = Bytes::from(format!("k{}", client.rng.below(workload.keys)));
+            let key = match &workload.keys {
+                Keys::Own(prefix) => format!("{prefix}{id}"),
+                Keys::Shared(prefix, keys) => format!("{prefix}{}", client.rng.below(*keys)),
+            };
+            let key = Bytes::from(key);
             let action = client.next_action(id, &workload);
             self.call(id, &key, action);
         }
@@ -206,7 +230,12 @@ impl World {
     /// # Errors
     ///
     /// A property was violated, or there was no reply.
-    pub fn ask_for(&mut self, client: ClientId, key: &str, action: Action) -> Result<Reply, crate::check::Violation> {
+    pub fn ask_for(
+        &mut self,
+        client: ClientId,
+        key: &str,
+        action: Action,
+    ) -> Result<Reply, crate::check::Violation> {
         let op = self.call(client, &Bytes::copy_from_slice(key.as_bytes()), action);
         self.run_while(60 * SECOND, |world| world.ending(client, op).is_none())?;
         match self.ending(client, op) {
@@ -231,7 +260,8 @@ impl Client {
         let drawn = self.rng.below(100);
         let token = self.tokens + 1;
         let value = |kind: char| Bytes::from(format!("{kind}{id}.{token};"));
-        let (puts, deletes) = (workload.appends + workload.puts, workload.appends + workload.puts + workload.deletes);
+        let (puts, deletes) =
+            (workload.appends + workload.puts, workload.appends + workload.puts + workload.deletes);
         let action = match drawn {
             _ if drawn < workload.appends => Action::Append(value('a')),
             _ if drawn < puts => Action::Put(value('p')),

@@ -61,12 +61,21 @@ impl LogImage {
         }
         if let Some(first) = persist.entries.first() {
             assert!(first.index > self.trimmed.0, "entry {} would replace what is trimmed", first.index);
-            assert!(first.index.0 <= self.last().0 + 1, "entry {} leaves a gap after {}", first.index, self.last());
+            assert!(
+                first.index.0 <= self.last().0 + 1,
+                "entry {} leaves a gap after {}",
+                first.index,
+                self.last()
+            );
             self.entries.truncate((first.index.0 - self.trimmed.0.0 - 1) as usize);
             self.entries.extend(persist.entries.iter().cloned());
         }
         if let Some((index, term)) = persist.trim_to {
-            assert_eq!(self.term_at(index), Some(term), "the log is trimmed to a position that it does not have");
+            assert_eq!(
+                self.term_at(index),
+                Some(term),
+                "the log is trimmed to a position that it does not have"
+            );
             self.entries.drain(..(index.0 - self.trimmed.0.0) as usize);
             self.trimmed = (index, term);
         }
@@ -121,7 +130,11 @@ impl Disk {
 
     /// What a server makes of its disk at a start. If it stopped between installing a snapshot and emptying its log, the log
     /// does not have the state's position: it starts anew there.
-    pub(crate) fn recover(&mut self, limits: Limits, initial: ConfState) -> Result<(Restored, Machine<MemStore>), StoreError> {
+    pub(crate) fn recover(
+        &mut self,
+        limits: Limits,
+        initial: ConfState,
+    ) -> Result<(Restored, Machine<MemStore>), StoreError> {
         let machine = Machine::open(self.state.clone(), limits, initial)?;
         let applied: Applied = machine.applied().clone();
         if self.log.term_at(applied.index) != Some(applied.term) {

@@ -48,6 +48,8 @@ pub(crate) enum Local {
     Tick,
     /// The core takes what is in its inbox.
     Turn,
+    /// The log thread looks for what waits.
+    Write,
     /// The disk has synced what was written last.
     Synced,
     /// The apply thread has finished the first job of its queue.

@@ -113,12 +113,17 @@ impl World {
     /// Everything is well from now on: links are up and good, every server runs, disks are fast.
     pub fn heal(&mut self) {
         self.trace.line(self.now, format_args!("everything heals"));
-        self.faults.plan = None;
-        self.faults.passing.clear();
         self.network.connect_all();
+        self.end_faults();
         self.network.links = Links::GOOD;
         self.network.unreliable = false;
         self.network.late_requests = 0.0;
+    }
+
+    /// No more planned faults come; every server runs, on a disk as at the start. The network stays as it is.
+    pub fn end_faults(&mut self) {
+        self.faults.plan = None;
+        self.faults.passing.clear();
         for server in 0..self.len() {
             self.servers[server].fuse = None;
             self.servers[server].sync_us = self.setup.sync_us;
@@ -230,7 +235,9 @@ impl World {
     pub(super) fn on_fault_ends(&mut self, number: u64) {
         match self.faults.passing.remove(&number) {
             None => {}
-            Some(Passing::Cut(links)) => links.into_iter().for_each(|(from, to)| self.network.set(from, to, true)),
+            Some(Passing::Cut(links)) => {
+                links.into_iter().for_each(|(from, to)| self.network.set(from, to, true))
+            }
             Some(Passing::BadLinks(before)) => self.network.links = before,
             Some(Passing::SlowDisk(server, before)) => self.servers[server].sync_us = before,
             Some(Passing::Flapping { from, to, times }) => {

@@ -23,7 +23,7 @@ mod snapshots;
 
 use std::collections::BTreeMap;
 
-use pontoon_kv::{ConfState, GroupId, Limits, MemStore, NodeId};
+use pontoon_kv::{ConfState, GroupId, Limits, MemStore, NodeId, SnapshotWriter, Store};
 use pontoon_replica::{Config, Status};
 
 pub(crate) use self::disk::{Disk, LogImage, Synced};
@@ -35,7 +35,7 @@ use self::{
     snapshots::Transfer,
 };
 pub use self::{
-    clients::Workload,
+    clients::{Keys, Workload},
     event::{ClientId, Server},
     faults::{FaultKind, FaultPlan},
     network::Links,
@@ -72,6 +72,8 @@ pub struct Setup {
     pub drift_percent: u64,
     /// Bytes of the log that are kept in memory: few, so that the disk is read.
     pub window_bytes_max: u64,
+    /// What need not be synced is not written until something else is.
+    pub lazy_writes: bool,
     /// Where the trace goes.
     pub traced: Traced,
 }
@@ -101,6 +103,7 @@ impl Setup {
             sync_us: (100, 2 * MS),
             drift_percent: 0,
             window_bytes_max: 8 << 20,
+            lazy_writes: false,
             traced: Traced::No,
         }
     }
@@ -246,6 +249,22 @@ impl World {
         self.servers[server].life.as_ref().expect("the server is up").machine.store()
     }
 
+    /// Bytes of the entries in a server's log on its disk.
+    pub fn log_bytes(&self, server: Server) -> u64 {
+        self.servers[server].disk.log.bytes()
+    }
+
+    /// The size of a snapshot of a server's state, in bytes.
+    pub fn snapshot_bytes(&self, server: Server) -> u64 {
+        let view = self.applied_state(server).view();
+        let mut writer = SnapshotWriter::new(view, GROUP).expect("a state that serves is not empty");
+        let mut bytes = 0;
+        while let Some(block) = writer.next_block().expect("a view in memory can be read") {
+            bytes += block.len() as u64;
+        }
+        bytes
+    }
+
     /// Requests that wait on a server, as it says and as the world counts them.
     pub fn waiting(&self, server: Server) -> u64 {
         let life = self.servers[server].life.as_ref();
@@ -282,7 +301,11 @@ impl World {
     /// # Errors
     ///
     /// As [`World::run_until`].
-    pub fn run_while(&mut self, limit_us: u64, mut pending: impl FnMut(&World) -> bool) -> Result<bool, Violation> {
+    pub fn run_while(
+        &mut self,
+        limit_us: u64,
+        mut pending: impl FnMut(&World) -> bool,
+    ) -> Result<bool, Violation> {
         let end = self.now + limit_us;
         while pending(self) {
             if self.now >= end {

@@ -1,10 +1,6 @@
 //! The network: between servers, whatever may happen to datagrams; between clients and servers, the classic lab's figures.
 
-use crate::{
-    rng::Rng,
-    time::MS,
-    world::event::Server,
-};
+use crate::{rng::Rng, time::MS, world::event::Server};
 
 /// How messages between servers fare on a link that is up.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,12 @@
 use pontoon_kv::{Command, Entry, MemStore, Store};
 use pontoon_replica::{Answer, Input, LogRead, Output, Persist, SnapshotMeta, Ticket};
 
-use super::{Server, World, event::{Event, Local}, node, server::Life};
+use super::{
+    Server, World,
+    event::{Event, Local},
+    node,
+    server::Life,
+};
 use crate::{check::Violation, rng::Rng, time::MS};
 
 /// What the apply thread does, in order.
@@ -70,8 +75,12 @@ impl World {
         match output {
             Output::Send(messages) => messages.iter().for_each(|message| self.post(server, message)),
             Output::Persist(persist) => {
+                let sync = persist.sync;
                 self.servers[server].life().persists.push_back(persist);
-                self.write(server);
+                match sync || self.setup.lazy_writes {
+                    true => self.write(server),
+                    false => self.local(server, delay, Local::Write),
+                }
             }
             Output::Apply(entries) => self.enqueue(server, ApplyJob::Apply(entries)),
             Output::InstallSnapshot(meta) => self.enqueue(server, ApplyJob::Install(meta)),
@@ -91,10 +100,11 @@ impl World {
     }
 
     /// The log thread takes what waits, writes it, and syncs. What nothing waits for may wait itself.
-    fn write(&mut self, server: Server) {
+    pub(super) fn write(&mut self, server: Server) {
+        let lazy = self.setup.lazy_writes;
         let machinery = &mut self.servers[server];
         let life = machinery.life();
-        let wanted = life.persists.iter().any(|persist| persist.sync);
+        let wanted = life.persists.iter().any(|persist| persist.sync || !lazy);
         if life.syncing || !wanted {
             return;
         }
@@ -199,14 +209,20 @@ impl World {
     fn install(&mut self, server: Server, meta: SnapshotMeta) {
         let machinery = &mut self.servers[server];
         let Life { machine, staged, .. } = machinery.life();
-        let state = staged.remove(&(meta.index, meta.term)).expect("a snapshot that is to be installed was received");
-        assert!(state.index() > machine.applied().index, "the snapshot at {} is older than the state", meta.index);
+        let state =
+            staged.remove(&(meta.index, meta.term)).expect("a snapshot that is to be installed was received");
+        assert!(
+            state.index() > machine.applied().index,
+            "the snapshot at {} is older than the state",
+            meta.index
+        );
         staged.retain(|(index, _), _| *index > meta.index);
         machine.replace(state.clone()).expect("a snapshot was checked when it was received");
         assert_eq!(machine.applied().index, meta.index, "a snapshot is of the index that announced it");
         machinery.disk.state = state;
         self.counts.snapshots += 1;
-        self.trace.line(self.now, format_args!("n{} has installed the snapshot at {}", node(server), meta.index));
+        self.trace
+            .line(self.now, format_args!("n{} has installed the snapshot at {}", node(server), meta.index));
         self.input(server, Input::SnapshotInstalled(meta));
     }
 

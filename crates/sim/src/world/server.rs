@@ -100,8 +100,10 @@ impl World {
         let seed = self.rng.next();
         let config = self.setup.config(server, seed);
         let machinery = &mut self.servers[server];
-        let (restored, machine) =
-            machinery.disk.recover(self.setup.limits, self.setup.members()).expect("a store in memory can be read");
+        let (restored, machine) = machinery
+            .disk
+            .recover(self.setup.limits, self.setup.members())
+            .expect("a store in memory can be read");
         self.trace.line(
             self.now,
             format_args!(
@@ -264,6 +266,7 @@ impl World {
                 self.input(server, Input::Tick);
             }
             Local::Turn => self.turn(server),
+            Local::Write => self.write(server),
             Local::Synced => self.on_synced(server),
             Local::Applied => self.on_applied(server),
             Local::Read(reads) => self.on_read(server, reads),
@@ -297,7 +300,11 @@ impl World {
         let life = machinery.life();
         if !std::mem::replace(&mut life.turn_due, true) {
             // The core's thread waits for a processor now and then.
-            let delay = if machinery.rng.chance(0.01) { machinery.rng.below(20 * MS) } else { machinery.rng.below(60) };
+            let delay = if machinery.rng.chance(0.01) {
+                machinery.rng.below(20 * MS)
+            } else {
+                machinery.rng.below(60)
+            };
             self.local(server, delay, Local::Turn);
         }
     }
@@ -313,11 +320,15 @@ impl World {
         let outputs = life.replica.outputs();
         let status = life.replica.status();
         if (before.role, before.term, before.leader) != (status.role, status.term, status.leader) {
-            let (role, term, leader) = (status.role.name(), status.term, status.leader.map_or(0, |leader| leader.0));
+            let (role, term, leader) =
+                (status.role.name(), status.term, status.leader.map_or(0, |leader| leader.0));
             let (last, commit, applied) = (status.last, status.commit, status.applied);
             self.trace.line(
                 self.now,
-                format_args!("n{} {role}@{term} leader={leader} last={last} commit={commit} applied={applied}", node(server)),
+                format_args!(
+                    "n{} {role}@{term} leader={leader} last={last} commit={commit} applied={applied}",
+                    node(server)
+                ),
             );
         }
         let result = self.observe(server, &status, &outputs);

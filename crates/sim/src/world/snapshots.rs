@@ -34,7 +34,8 @@ impl World {
         let to = place(message.to);
         let announced = message.snapshot.as_ref().expect("a snapshot's message says what it is of").index;
         self.trace_message("sends", from, &message);
-        let pinned = self.servers[from].life().pinned.remove(&message.to).filter(|(meta, _)| meta.index == announced);
+        let pinned =
+            self.servers[from].life().pinned.remove(&message.to).filter(|(meta, _)| meta.index == announced);
         let Some((_, view)) = pinned else {
             return self.input(from, Input::SnapshotSent { to: message.to, ok: false });
         };
@@ -111,7 +112,8 @@ impl World {
             Body::SnapshotEnd { .. } => {
                 let reader = transfer.reader.take().expect("a stream begins with its beginning");
                 let header = reader.finish().expect("what was sent is whole");
-                let state = MemStore::from_pairs(std::mem::take(&mut transfer.pairs)).expect("it has an applied record");
+                let state = MemStore::from_pairs(std::mem::take(&mut transfer.pairs))
+                    .expect("it has an applied record");
                 let message = transfer.message.take().expect("a stream begins with its beginning");
                 self.trace_message("has received", transfer.to, &message);
                 let position = (header.applied.index, header.applied.term);

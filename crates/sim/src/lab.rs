@@ -1,0 +1,182 @@
+//! The classic kvraft suite (MIT 6.824 / 6.5840, labs 3 and 4), row by row, in virtual time.
+//!
+//! Stricter than the original: the log is at most twice `maxraftstate`, every client has two requests in flight, servers also
+//! crash under load, an undecided history is a failure, and the last reads of stage 3 of [`Row::OnePartition`] count.
+
+mod bodies;
+mod generic;
+
+use crate::{
+    check::Violation,
+    world::{Setup, Traced, World},
+};
+
+/// The classic `maxraftstate` of the snapshot rows, in bytes.
+pub const MAXRAFTSTATE: u64 = 1_000;
+
+/// A row of the suite, by its name there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "the names are the original's; what they do is in `Row::generic` and `bodies`"
+)]
+pub enum Row {
+    Basic,
+    Speed,
+    Concurrent,
+    Unreliable,
+    UnreliableOneKey,
+    OnePartition,
+    ManyPartitionsOneClient,
+    ManyPartitionsManyClients,
+    PersistOneClient,
+    PersistConcurrent,
+    PersistConcurrentUnreliable,
+    PersistPartition,
+    PersistPartitionUnreliable,
+    PersistPartitionUnreliableLinearizable,
+    SnapshotRpc,
+    SnapshotSize,
+    SpeedWithSnapshots,
+    SnapshotRecover,
+    SnapshotRecoverManyClients,
+    SnapshotUnreliable,
+    SnapshotUnreliableRecover,
+    SnapshotUnreliableRecoverConcurrentPartition,
+    SnapshotUnreliableRecoverConcurrentPartitionLinearizable,
+}
+
+/// The parameters of the original's `GenericTest`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Generic {
+    servers: usize,
+    clients: usize,
+    unreliable: bool,
+    crash: bool,
+    partitions: bool,
+    snapshots: bool,
+    random_keys: bool,
+}
+
+/// What a row came to.
+#[derive(Debug, Clone, Default)]
+pub struct Done {
+    /// Operations that clients did.
+    pub operations: u64,
+    /// Virtual time, in microseconds.
+    pub took_us: u64,
+    /// The trace, if it was kept.
+    pub trace: String,
+}
+
+impl Row {
+    /// All rows, in the original's order.
+    pub const ALL: [Row; 23] = [
+        Row::Basic,
+        Row::Speed,
+        Row::Concurrent,
+        Row::Unreliable,
+        Row::UnreliableOneKey,
+        Row::OnePartition,
+        Row::ManyPartitionsOneClient,
+        Row::ManyPartitionsManyClients,
+        Row::PersistOneClient,
+        Row::PersistConcurrent,
+        Row::PersistConcurrentUnreliable,
+        Row::PersistPartition,
+        Row::PersistPartitionUnreliable,
+        Row::PersistPartitionUnreliableLinearizable,
+        Row::SnapshotRpc,
+        Row::SnapshotSize,
+        Row::SpeedWithSnapshots,
+        Row::SnapshotRecover,
+        Row::SnapshotRecoverManyClients,
+        Row::SnapshotUnreliable,
+        Row::SnapshotUnreliableRecover,
+        Row::SnapshotUnreliableRecoverConcurrentPartition,
+        Row::SnapshotUnreliableRecoverConcurrentPartitionLinearizable,
+    ];
+
+    /// Runs the row on a seed.
+    ///
+    /// # Errors
+    ///
+    /// What does not hold.
+    pub fn run(self, seed: u64, traced: Traced) -> Result<Done, Violation> {
+        let mut world = World::new(Setup { traced, ..self.setup(seed) });
+        match self {
+            Row::Speed | Row::SpeedWithSnapshots => bodies::speed(&mut world),
+            Row::UnreliableOneKey => bodies::unreliable_one_key(&mut world),
+            Row::OnePartition => bodies::one_partition(&mut world),
+            Row::SnapshotRpc => bodies::snapshot_rpc(&mut world),
+            Row::SnapshotSize => bodies::snapshot_size(&mut world),
+            _ => generic::run(&mut world, self.generic().expect("all other rows are generic")),
+        }?;
+        Ok(Done {
+            operations: world.counts().operations,
+            took_us: world.now(),
+            trace: world.trace().to_string(),
+        })
+    }
+
+    fn setup(self, seed: u64) -> Setup {
+        let (servers, unreliable, snapshots) = match self {
+            Row::Speed => (3, false, false),
+            Row::UnreliableOneKey => (3, true, false),
+            // Unreliable since 2025.
+            Row::OnePartition => (5, seed.is_multiple_of(2), false),
+            Row::SnapshotRpc | Row::SnapshotSize | Row::SpeedWithSnapshots => (3, false, true),
+            _ => {
+                let generic = self.generic().expect("all other rows are generic");
+                (generic.servers, generic.unreliable, generic.snapshots)
+            }
+        };
+        let log_bytes_max = snapshots.then_some(MAXRAFTSTATE);
+        Setup { unreliable, log_bytes_max, window_bytes_max: 2_000, ..Setup::new(seed, servers) }
+    }
+
+    fn generic(self) -> Option<Generic> {
+        let quiet = Generic { servers: 5, clients: 5, ..Generic::default() };
+        let persist = Generic { crash: true, ..quiet };
+        let snapshot = Generic { snapshots: true, ..quiet };
+        let worst = Generic { unreliable: true, partitions: true, ..persist };
+        Some(match self {
+            Row::Basic => Generic { clients: 1, ..quiet },
+            Row::Concurrent => quiet,
+            Row::Unreliable => Generic { unreliable: true, ..quiet },
+            Row::ManyPartitionsOneClient => Generic { clients: 1, partitions: true, ..quiet },
+            Row::ManyPartitionsManyClients => Generic { partitions: true, ..quiet },
+            Row::PersistOneClient => Generic { clients: 1, ..persist },
+            Row::PersistConcurrent => persist,
+            Row::PersistConcurrentUnreliable => Generic { unreliable: true, ..persist },
+            Row::PersistPartition => Generic { partitions: true, ..persist },
+            Row::PersistPartitionUnreliable => worst,
+            Row::PersistPartitionUnreliableLinearizable => {
+                Generic { servers: 7, clients: 15, random_keys: true, ..worst }
+            }
+            Row::SnapshotRecover => Generic { clients: 1, crash: true, ..snapshot },
+            Row::SnapshotRecoverManyClients => Generic { clients: 20, crash: true, ..snapshot },
+            Row::SnapshotUnreliable => Generic { unreliable: true, ..snapshot },
+            Row::SnapshotUnreliableRecover => Generic { unreliable: true, crash: true, ..snapshot },
+            Row::SnapshotUnreliableRecoverConcurrentPartition => Generic { snapshots: true, ..worst },
+            Row::SnapshotUnreliableRecoverConcurrentPartitionLinearizable => {
+                Generic { servers: 7, clients: 15, random_keys: true, snapshots: true, ..worst }
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// The logs on all disks are at most twice `maxraftstate` (the rule of 2018; later editions allow eight times).
+fn check_log_size(world: &World) -> Result<(), Violation> {
+    for server in 0..world.len() {
+        let bytes = world.log_bytes(server);
+        if bytes > 2 * MAXRAFTSTATE {
+            let what = format!(
+                "server {server}'s log has {bytes} bytes of entries, the limit is twice {MAXRAFTSTATE}"
+            );
+            return Err(Violation::new("the log is trimmed", what));
+        }
+    }
+    Ok(())
+}
