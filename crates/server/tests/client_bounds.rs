@@ -72,7 +72,7 @@ async fn a_client_that_does_not_read_is_not_read_either_and_closed_after_a_minut
             server.answer(ticket, Reply::Bytes(value.clone()));
         }
     }
-    assert_eq!(submitted, 500, "reads in flight are bounded by their number");
+    assert!(submitted < 100, "{submitted} MiB are more than the sockets' buffers and 32 MiB hold");
     client.send(frame(&["PING"])).await;
     client.send(frame(&["SET", "k", "v"])).await;
     tokio::time::pause();

@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     caller::Caller,
     command::{self, Action, Reject},
+    memory::Part,
     order::Access,
     pipeline::Pipeline,
     reply,
@@ -49,8 +50,13 @@ pub(crate) async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let mut connection = Connection::new(service, address);
-    if let Err(error) = connection.run(&mut stream, stop).await {
-        tracing::debug!(%address, %error, "client connection lost");
+    match connection.run(&mut stream, stop).await {
+        Ok(()) => {}
+        // The only errors of this kind are our own.
+        Err(error) if error.kind() == io::ErrorKind::Other => {
+            tracing::warn!(%address, %error, "client connection closed");
+        }
+        Err(error) => tracing::debug!(%address, %error, "client connection lost"),
     }
 }
 
@@ -68,6 +74,7 @@ struct Connection<'a> {
     /// When the socket last took something, or had nothing to take.
     output_moved: Instant,
     pipeline: Pipeline,
+    memory: Part<'a>,
     /// The next request, which must wait for earlier ones.
     held: Option<Held>,
     /// A `DEBUG DIGEST` under way, and its request's number.
@@ -108,7 +115,8 @@ impl<'a> Connection<'a> {
             read_bytes: READ_BYTES_MIN,
             output: BytesMut::new(),
             output_moved: Instant::now(),
-            pipeline: Pipeline::default(),
+            pipeline: Pipeline::new(),
+            memory: service.memory.open(),
             held: None,
             digest: None,
             phase: Phase::Reading,
@@ -120,6 +128,7 @@ impl<'a> Connection<'a> {
         let (mut reader, mut writer) = stream.split();
         loop {
             let wants_bytes = self.turn();
+            self.memory.set(self.bytes()).map_err(io::Error::other)?;
             if self.is_finished() {
                 return writer.shutdown().await;
             }
@@ -134,10 +143,15 @@ impl<'a> Connection<'a> {
                 Some(answers) = self.answers.recv(), if self.pipeline.is_waiting() => self.on_answers(answers),
                 read = reader.read_buf(&mut self.input), if wants_bytes => self.on_read(read?),
                 digest = pending_digest(&mut self.digest) => self.on_digest(digest),
-                () = pending_until(stalled_at) => return Err(io::Error::other("it takes no replies")),
+                () = pending_until(stalled_at) => return Err(io::Error::other("the client has taken no replies for a minute")),
                 () = stopped(&mut stop), if !self.stopping => self.on_stop(),
             }
         }
+    }
+
+    /// What it holds in memory.
+    fn bytes(&self) -> usize {
+        self.input.len() + self.output.len() + self.pipeline.bytes()
     }
 
     /// Nothing comes in any more and all that is due has left.
@@ -274,7 +288,7 @@ impl<'a> Connection<'a> {
                 return false;
             }
             Held::Request(request, access) => {
-                let number = self.pipeline.submit(bytes(&request), access, self.caller.protocol);
+                let number = self.pipeline.submit(&request, access, self.caller.protocol);
                 batch.push((number, request));
             }
             // It is to see all earlier writes.
@@ -283,7 +297,7 @@ impl<'a> Connection<'a> {
                 return false;
             }
             Held::Digest => {
-                let number = self.pipeline.submit(0, Access::default(), self.caller.protocol);
+                let number = self.pipeline.defer(self.caller.protocol);
                 self.digest = Some((number, (self.service.digest)()));
             }
         }
@@ -353,14 +367,6 @@ fn too_large(bytes: u64, limits: &Limits, caller: &Caller) -> Value {
         limits.value_bytes_max,
         limits.command_bytes_max(),
     ))
-}
-
-/// What it takes in memory while it is in flight.
-fn bytes(request: &Request) -> u64 {
-    match request {
-        Request::Plain(command) | Request::Once { command, .. } => command.bytes(),
-        Request::OpenSession | Request::KeepAliveSession(_) | Request::CloseSession(_) => 0,
-    }
 }
 
 async fn pending_digest(digest: &mut Option<(u32, DigestFuture)>) -> (u32, Result<String, String>) {

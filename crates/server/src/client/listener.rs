@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     connection,
+    memory::{CLIENTS_BYTES_MAX, Memory},
     service::{Counters, Digest, Service},
 };
 use crate::{Gateway, Settings};
@@ -102,6 +103,7 @@ impl Listener {
             gateway,
             digest,
             counters: Counters::default(),
+            memory: Memory::new(CLIENTS_BYTES_MAX),
             started: Instant::now(),
             port: self.address.port(),
         });

@@ -10,6 +10,7 @@
 //! - `command` says what a request means: a table of commands.
 //! - `pipeline` keeps a connection's replies in the order of its requests, and what is in flight within bounds.
 //! - `order` keeps reads and writes of one key in the order in which one connection sent them.
+//! - `memory` bounds what all connections hold together.
 //! - `reply` says in Redis's words what came of it; `info` what the server says of itself.
 
 mod caller;
@@ -17,6 +18,7 @@ mod command;
 mod connection;
 mod info;
 mod listener;
+mod memory;
 mod order;
 mod pipeline;
 mod reply;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
+use pontoon_kv::Command;
 use pontoon_replica::{Answer, Request};
 use pontoon_wire::resp::{self, Protocol, Value};
 
@@ -17,8 +18,11 @@ pub(crate) const REQUESTS_MAX: usize = 1024;
 /// Above so many bytes of requests that the core has not answered, no further one is submitted.
 pub(crate) const REQUEST_BYTES_MAX: u64 = 32 << 20;
 
-/// Above so many bytes of replies that the client has not taken, no further request is submitted.
+/// Above so many bytes of replies that the client has not taken or that are to be expected, no further request is submitted.
 pub(crate) const REPLY_BYTES_MAX: usize = 32 << 20;
+
+/// How large a value is taken to be as long as none was seen, in bytes: a connection starts with few reads in flight.
+const VALUE_BYTES_EXPECTED: usize = 1 << 20;
 
 /// Above so many encoded bytes, further replies are left as they are, for encoding copies them.
 const ENCODED_BYTES_MAX: usize = 256 << 10;
@@ -29,14 +33,18 @@ const REPLY_OVERHEAD_BYTES: usize = 64;
 /// Invariants:
 ///
 /// - `slots[i]` is of the request number `first + i`; the first one waits or will leave with the next [`Pipeline::encode`].
-/// - `request_bytes`, `reply_bytes` and `order` are sums over the slots.
-#[derive(Debug, Default)]
+/// - `waiting`, `request_bytes`, `reply_bytes`, `values` and `order` are sums over the slots.
+#[derive(Debug)]
 pub(crate) struct Pipeline {
     first: u32,
     slots: VecDeque<Slot>,
     waiting: usize,
     request_bytes: u64,
     reply_bytes: usize,
+    /// Values that the core was asked for.
+    values: usize,
+    /// How large each of them is taken to be: as large as the last ones, fading from the largest.
+    value_bytes: usize,
     order: Order,
 }
 
@@ -49,21 +57,47 @@ struct Slot {
 
 #[derive(Debug)]
 enum State {
-    Waiting { bytes: u64, access: Access },
+    Waiting(Waiting),
     Done(Value),
 }
 
+#[derive(Debug)]
+struct Waiting {
+    bytes: u64,
+    values: usize,
+    access: Access,
+}
+
 impl Pipeline {
+    /// Nothing in flight.
+    pub(crate) fn new() -> Pipeline {
+        Pipeline {
+            first: 0,
+            slots: VecDeque::new(),
+            waiting: 0,
+            request_bytes: 0,
+            reply_bytes: 0,
+            values: 0,
+            value_bytes: VALUE_BYTES_EXPECTED,
+            order: Order::default(),
+        }
+    }
+
     /// Whether another request may come in, given so many bytes of encoded replies that the client has not taken.
     pub(crate) fn has_room(&self, encoded_bytes: usize) -> bool {
         self.slots.len() < REQUESTS_MAX
             && self.request_bytes < REQUEST_BYTES_MAX
-            && !self.replies_full(encoded_bytes)
+            && encoded_bytes + self.reply_bytes + self.values * self.value_bytes < REPLY_BYTES_MAX
     }
 
     /// Whether the client must take replies before anything else happens.
     pub(crate) fn replies_full(&self, encoded_bytes: usize) -> bool {
         self.reply_bytes + encoded_bytes >= REPLY_BYTES_MAX
+    }
+
+    /// What it holds in memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.reply_bytes + self.request_bytes as usize
     }
 
     /// No request waits for anything.
@@ -87,12 +121,26 @@ impl Pipeline {
     }
 
     /// Takes a request in that is about to be handed to the core; returns its number.
-    pub(crate) fn submit(&mut self, bytes: u64, access: Access, protocol: Protocol) -> u32 {
+    pub(crate) fn submit(&mut self, request: &Request, access: Access, protocol: Protocol) -> u32 {
+        let (bytes, values) = match request {
+            Request::Plain(command) | Request::Once { command, .. } => (command.bytes(), values(command)),
+            Request::OpenSession | Request::KeepAliveSession(_) | Request::CloseSession(_) => (0, 0),
+        };
+        self.wait(Waiting { bytes, values, access }, protocol)
+    }
+
+    /// Takes a request in that something else than the core will answer, by [`Pipeline::finish`]; returns its number.
+    pub(crate) fn defer(&mut self, protocol: Protocol) -> u32 {
+        self.wait(Waiting { bytes: 0, values: 0, access: Access::default() }, protocol)
+    }
+
+    fn wait(&mut self, waiting: Waiting, protocol: Protocol) -> u32 {
         let number = self.first.wrapping_add(self.slots.len() as u32);
-        self.order.enter(&access);
-        self.request_bytes += bytes;
+        self.order.enter(&waiting.access);
+        self.request_bytes += waiting.bytes;
+        self.values += waiting.values;
         self.waiting += 1;
-        self.slots.push_back(Slot { protocol, state: State::Waiting { bytes, access } });
+        self.slots.push_back(Slot { protocol, state: State::Waiting(waiting) });
         number
     }
 
@@ -112,14 +160,17 @@ impl Pipeline {
         let slot = self.slots.get_mut(number.wrapping_sub(self.first) as usize);
         let state = slot.map(|slot| &mut slot.state).expect("only requests in flight are answered");
         let reply_bytes = size(&reply);
-        match std::mem::replace(state, State::Done(reply)) {
-            State::Waiting { bytes, access } => {
-                self.order.leave(&access);
-                self.request_bytes -= bytes;
-                self.reply_bytes += reply_bytes;
-                self.waiting -= 1;
-            }
-            State::Done(_) => panic!("request {number} was answered twice"),
+        let State::Waiting(was) = std::mem::replace(state, State::Done(reply)) else {
+            panic!("request {number} was answered twice");
+        };
+        self.order.leave(&was.access);
+        self.request_bytes -= was.bytes;
+        self.reply_bytes += reply_bytes;
+        self.values -= was.values;
+        self.waiting -= 1;
+        if was.values > 0 {
+            let faded = self.value_bytes - self.value_bytes / 8;
+            self.value_bytes = faded.max(reply_bytes / was.values);
         }
     }
 
@@ -134,6 +185,16 @@ impl Pipeline {
                 resp::encode(&reply, slot.protocol, out);
             }
         }
+    }
+}
+
+/// Values that the command's reply may hold.
+fn values(command: &Command) -> usize {
+    match command {
+        Command::Get { .. } | Command::Set { return_old: true, .. } => 1,
+        Command::MGet { keys } => keys.len(),
+        Command::Batch { commands } => commands.iter().map(values).sum(),
+        _ => 0,
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use super::memory::Memory;
 use crate::{Gateway, Settings};
 
 /// A hash of the whole state in hexadecimal, or why there is none.
@@ -20,6 +21,7 @@ pub(crate) struct Service {
     pub(crate) gateway: Gateway,
     pub(crate) digest: Digest,
     pub(crate) counters: Counters,
+    pub(crate) memory: Memory,
     pub(crate) started: Instant,
     /// The port that clients connect to.
     pub(crate) port: u16,
