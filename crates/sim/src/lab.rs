@@ -132,7 +132,11 @@ impl Row {
             }
         };
         let log_bytes_max = snapshots.then_some(MAXRAFTSTATE);
-        Setup { unreliable, log_bytes_max, window_bytes_max: 2_000, ..Setup::new(seed, servers) }
+        let mut setup = Setup { unreliable, ..Setup::new(seed, servers) };
+        setup.config.log_bytes_max = log_bytes_max;
+        // Little of the log is in memory, so that the disk is read.
+        setup.config.window_bytes_max = 2_000;
+        setup
     }
 
     fn generic(self) -> Option<Generic> {

@@ -136,7 +136,12 @@ fn run_many(from: u64, seeds: u64) -> bool {
     let mut failed = Vec::new();
     for seed in from..from + seeds {
         name_run_on_panic(replay(seed));
-        let report = Scenario::from_seed(seed).run(Traced::No);
+        // Where panics unwind; in the release profile they end the run, and have named the seed.
+        let run = std::panic::catch_unwind(|| Scenario::from_seed(seed).run(Traced::No));
+        let Ok(report) = run else {
+            failed.push(seed);
+            continue;
+        };
         if let Some(violation) = &report.violation {
             say(&format!("\rseed {seed} FAILED: {violation}\n  replay: {}", replay(seed)));
             failed.push(seed);

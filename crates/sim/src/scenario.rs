@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use pontoon_kv::{Reply, state_hash, verify};
+use pontoon_replica::Config;
 
 use crate::{
     check::{Violation, check_appends},
@@ -57,12 +58,10 @@ impl Scenario {
         let mut rng = Rng::new(seed ^ 0x5ce7_a810);
         let servers = *rng.pick(&[1, 3, 3, 3, 3, 5, 5, 7]);
         let mut setup = Setup::new(seed, servers);
-        setup.log_bytes_max = *rng.pick(&[None, Some(1_000), Some(4_000), Some(64_000)]);
-        setup.window_bytes_max = *rng.pick(&[0, 2_000, 8 << 20]);
+        setup.config = tuned(setup.config, &mut rng);
         setup.drift_percent = *rng.pick(&[0, 0, 10, 25]);
         setup.lazy_writes = rng.chance(0.5);
         setup.unreliable = rng.chance(0.4);
-        setup.limits.session_ttl_ms = *rng.pick(&[2_000, 10_000, 300_000]);
         setup.sync_us = *rng.pick(&[(20, 200), (100, 2 * MS), (MS, 20 * MS)]);
         if rng.chance(0.3) {
             setup.links = Links {
@@ -117,6 +116,27 @@ impl Scenario {
         world.run_for(self.faults_for_us)?;
         settle(world)
     }
+}
+
+/// Settings at which rare things are common: logs that are trimmed at once, messages of one entry, queues that are full.
+fn tuned(usual: Config, rng: &mut Rng) -> Config {
+    let mut config = Config {
+        log_bytes_max: *rng.pick(&[None, Some(1_000), Some(4_000), Some(64_000)]),
+        window_bytes_max: *rng.pick(&[0, 2_000, 8 << 20]),
+        append_bytes_max: *rng.pick(&[1, 200, 1 << 20]),
+        append_inflight_max: *rng.pick(&[1, 2, 256]),
+        block_bytes_max: *rng.pick(&[1, 100, 256 << 10]),
+        uncommitted_bytes_max: *rng.pick(&[200, 2_000, 256 << 20]),
+        waiting_max: *rng.pick(&[4, 65_536, 65_536]),
+        request_timeout_ticks: *rng.pick(&[20, 80, 200]),
+        ..usual
+    };
+    // raft-rs wants room for one message at least.
+    config.uncommitted_bytes_max = config.uncommitted_bytes_max.max(config.append_bytes_max);
+    // Sessions that nobody uses any more make room only once they expire.
+    (config.limits.session_ttl_ms, config.limits.sessions_max) =
+        *rng.pick(&[(2_000, 16), (10_000, 16), (10_000, 100_000), (300_000, 100_000)]);
+    config
 }
 
 /// Everything heals; then every server serves, all states are equal, nothing waits any more, and the history is legal.

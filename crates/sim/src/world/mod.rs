@@ -23,7 +23,7 @@ mod snapshots;
 
 use std::collections::BTreeMap;
 
-use pontoon_kv::{ConfState, GroupId, Limits, MemStore, NodeId, SnapshotWriter, Store};
+use pontoon_kv::{ConfState, GroupId, MemStore, NodeId, SnapshotWriter, Store};
 use pontoon_replica::{Config, Status};
 
 pub(crate) use self::disk::{Disk, LogImage, Synced};
@@ -58,10 +58,8 @@ pub struct Setup {
     pub seed: u64,
     /// Servers, all voters.
     pub servers: usize,
-    /// The classic `maxraftstate`, see [`Config::log_bytes_max`].
-    pub log_bytes_max: Option<u64>,
-    /// What all members agree on.
-    pub limits: Limits,
+    /// All servers' settings; node and seed are each server's own.
+    pub config: Config,
     /// How links between servers are.
     pub links: Links,
     /// The lab's unreliable network between clients and servers.
@@ -70,8 +68,6 @@ pub struct Setup {
     pub sync_us: (u64, u64),
     /// Servers' clocks run this much too fast or too slow at most, in percent.
     pub drift_percent: u64,
-    /// Bytes of the log that are kept in memory: few, so that the disk is read.
-    pub window_bytes_max: u64,
     /// What need not be synced is not written until something else is.
     pub lazy_writes: bool,
     /// Where the trace goes.
@@ -96,13 +92,11 @@ impl Setup {
         Setup {
             seed,
             servers,
-            log_bytes_max: None,
-            limits: Limits::default(),
+            config: Config { log_bytes_max: None, ..Config::new(GROUP, NodeId(0), 0) },
             links: Links::GOOD,
             unreliable: false,
             sync_us: (100, 2 * MS),
             drift_percent: 0,
-            window_bytes_max: 8 << 20,
             lazy_writes: false,
             traced: Traced::No,
         }
@@ -113,12 +107,7 @@ impl Setup {
     }
 
     fn config(&self, server: Server, seed: u64) -> Config {
-        Config {
-            limits: self.limits,
-            log_bytes_max: self.log_bytes_max,
-            window_bytes_max: self.window_bytes_max,
-            ..Config::new(GROUP, node(server), seed)
-        }
+        Config { node: node(server), seed, ..self.config.clone() }
     }
 }
 

@@ -102,7 +102,7 @@ impl World {
         let machinery = &mut self.servers[server];
         let (restored, machine) = machinery
             .disk
-            .recover(self.setup.limits, self.setup.members())
+            .recover(self.setup.config.limits, self.setup.members())
             .expect("a store in memory can be read");
         self.trace.line(
             self.now,
