@@ -214,6 +214,13 @@ async fn without_the_password_nothing_is_done() {
     ] {
         client.ask(request, reply).await;
     }
+    client.send(client_support::frame(&["AUTH", "secret"])).await;
+    client.expect("+OK\r\n").await;
+    client.send(client_support::frame(&["SET", "k", &"x".repeat(20_000)])).await;
+    let batch = server.next().await;
+    server.answer(batch[0].0, Reply::Ok);
+    client.expect("+OK\r\n").await;
+    client.ask(&["RESET"], "+RESET\r\n").await;
     client.send("HELLO\r\n").await;
     assert!(
         client.line().await.starts_with("-NOAUTH HELLO must be called with the client already authenticated")

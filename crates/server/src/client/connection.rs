@@ -79,20 +79,10 @@ struct Connection<'a> {
     held: Option<Held>,
     /// A `DEBUG DIGEST` under way, and its request's number.
     digest: Option<(u32, DigestFuture)>,
-    phase: Phase,
-    /// The server is stopping: requests are refused from now on.
+    /// The server is stopping: what was read is refused, and nothing more is read.
     stopping: bool,
-}
-
-/// How long a connection goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Bytes come and are wanted as soon as there is room.
-    Reading,
-    /// No more bytes will be read; those that are here still count.
-    LastBytes,
     /// No request follows. Replies still leave.
-    Ending,
+    ending: bool,
 }
 
 enum Held {
@@ -119,8 +109,8 @@ impl<'a> Connection<'a> {
             memory: service.memory.open(),
             held: None,
             digest: None,
-            phase: Phase::Reading,
             stopping: false,
+            ending: false,
         }
     }
 
@@ -144,7 +134,7 @@ impl<'a> Connection<'a> {
                 read = reader.read_buf(&mut self.input), if wants_bytes => self.on_read(read?),
                 digest = pending_digest(&mut self.digest) => self.on_digest(digest),
                 () = pending_until(stalled_at) => return Err(io::Error::other("the client has taken no replies for a minute")),
-                () = stopped(&mut stop), if !self.stopping => self.on_stop(),
+                () = stopped(&mut stop), if !self.stopping => self.stopping = true,
             }
         }
     }
@@ -156,7 +146,7 @@ impl<'a> Connection<'a> {
 
     /// Nothing comes in any more and all that is due has left.
     fn is_finished(&self) -> bool {
-        self.phase == Phase::Ending && self.pipeline.is_empty() && self.output.is_empty()
+        self.ending && self.pipeline.is_empty() && self.output.is_empty()
     }
 
     fn on_written(&mut self, bytes: usize) -> io::Result<()> {
@@ -185,8 +175,9 @@ impl<'a> Connection<'a> {
     }
 
     fn on_read(&mut self, bytes: usize) {
+        // All requests before it were taken in, or no bytes would have been wanted.
         if bytes == 0 {
-            self.phase = Phase::LastBytes;
+            self.ending = true;
         }
         let filled = self.input.len() == self.input.capacity();
         let next = if filled { self.read_bytes * 2 } else { bytes.next_power_of_two() };
@@ -202,22 +193,12 @@ impl<'a> Connection<'a> {
         self.pipeline.finish(number, reply);
     }
 
-    fn on_stop(&mut self) {
-        self.stopping = true;
-        if self.phase == Phase::Reading {
-            self.phase = Phase::LastBytes;
-        }
-    }
-
     /// Takes in all requests that are here and have room, and moves replies to the output. True: more bytes are wanted.
     fn turn(&mut self) -> bool {
         let mut batch = Vec::new();
         let mut wants_bytes = false;
         let mut commands = 0;
-        while self.phase != Phase::Ending
-            && self.digest.is_none()
-            && self.pipeline.has_room(self.output.len())
-        {
+        while !self.ending && self.digest.is_none() && self.pipeline.has_room(self.output.len()) {
             if let Some(held) = self.held.take() {
                 if !self.admit(held, &mut batch) {
                     break;
@@ -229,14 +210,14 @@ impl<'a> Connection<'a> {
                     commands += 1;
                     self.on_request(parsed);
                 }
-                Ok(None) if self.phase == Phase::Reading => {
+                Ok(None) if self.stopping => self.ending = true,
+                Ok(None) => {
                     wants_bytes = true;
                     break;
                 }
-                Ok(None) => self.phase = Phase::Ending,
                 Err(error) => {
                     self.complete(reply::error(format_args!("ERR {error}")));
-                    self.phase = Phase::Ending;
+                    self.ending = true;
                 }
             }
         }
@@ -264,7 +245,7 @@ impl<'a> Connection<'a> {
             self.parser.set_limits(request_limits(limits, self.caller.authenticated));
         }
         if self.caller.leaving {
-            self.phase = Phase::Ending;
+            self.ending = true;
         }
         match action {
             Ok(Action::Reply(reply)) => self.complete(reply),

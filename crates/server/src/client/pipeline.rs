@@ -168,9 +168,9 @@ impl Pipeline {
         self.reply_bytes += reply_bytes;
         self.values -= was.values;
         self.waiting -= 1;
-        if was.values > 0 {
+        if let Some(value_bytes) = reply_bytes.checked_div(was.values) {
             let faded = self.value_bytes - self.value_bytes / 8;
-            self.value_bytes = faded.max(reply_bytes / was.values);
+            self.value_bytes = faded.max(value_bytes);
         }
     }
 
@@ -209,4 +209,81 @@ fn size(value: &Value) -> usize {
             Value::Map(pairs) => pairs.iter().map(|(key, value)| size(key) + size(value)).sum(),
             Value::Integer(_) | Value::Null | Value::Boolean(_) | Value::Double(_) => 0,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pontoon_kv::Reply;
+
+    fn submit(pipeline: &mut Pipeline, command: Command) -> u32 {
+        let request = Request::Plain(command);
+        let access = pipeline.access(&request);
+        pipeline.submit(&request, access, Protocol::Resp2)
+    }
+
+    fn get() -> Command {
+        Command::Get { key: "k".into() }
+    }
+
+    fn reads_that_have_room(pipeline: &mut Pipeline) -> Vec<u32> {
+        let mut numbers = Vec::new();
+        while pipeline.has_room(0) {
+            numbers.push(submit(pipeline, get()));
+        }
+        numbers
+    }
+
+    #[test]
+    fn requests_in_flight_are_bounded_in_bytes() {
+        let mut pipeline = Pipeline::new();
+        let value = vec![0; REQUEST_BYTES_MAX as usize];
+        let number = submit(&mut pipeline, Command::Append { key: "k".into(), value: value.into() });
+        assert!(!pipeline.has_room(0));
+        pipeline.answer(number, Answer::Reply(Reply::Integer(1)));
+        assert!(pipeline.has_room(0));
+    }
+
+    #[test]
+    fn untaken_replies_are_bounded_in_bytes() {
+        let mut pipeline = Pipeline::new();
+        assert!(pipeline.has_room(REPLY_BYTES_MAX - 1) && !pipeline.has_room(REPLY_BYTES_MAX));
+        pipeline.complete(Value::Bulk(vec![0; REPLY_BYTES_MAX].into()), Protocol::Resp2);
+        assert!(!pipeline.has_room(0) && pipeline.replies_full(0));
+        pipeline.encode(&mut BytesMut::new());
+        assert!(pipeline.has_room(0) && !pipeline.replies_full(0));
+        assert_eq!(pipeline.bytes(), 0);
+    }
+
+    #[test]
+    fn reads_in_flight_are_as_many_as_the_values_seen_last_let_expect() {
+        let mut pipeline = Pipeline::new();
+        let mut answer_all = |bytes: usize| {
+            let numbers = reads_that_have_room(&mut pipeline);
+            let value = bytes::Bytes::from(vec![0; bytes]);
+            for &number in &numbers {
+                pipeline.answer(number, Answer::Reply(Reply::Bytes(value.clone())));
+            }
+            while !pipeline.is_empty() {
+                pipeline.encode(&mut BytesMut::new());
+            }
+            numbers.len()
+        };
+        assert_eq!(answer_all(100), 32, "nothing is known yet");
+        answer_all(100);
+        assert_eq!(answer_all(4 << 20), REQUESTS_MAX, "small values: only their number counts");
+        assert_eq!(answer_all(4 << 20), 8, "large values");
+    }
+
+    #[test]
+    fn numbers_go_on_after_the_last() {
+        let mut pipeline = Pipeline { first: u32::MAX, ..Pipeline::new() };
+        let numbers = [submit(&mut pipeline, get()), submit(&mut pipeline, get())];
+        assert_eq!(numbers, [u32::MAX, 0]);
+        pipeline.answer(0, Answer::Reply(Reply::Integer(2)));
+        pipeline.answer(u32::MAX, Answer::Reply(Reply::Integer(1)));
+        let mut out = BytesMut::new();
+        pipeline.encode(&mut out);
+        assert_eq!(&out[..], b":1\r\n:2\r\n");
+    }
 }

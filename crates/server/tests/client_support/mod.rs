@@ -3,7 +3,12 @@
 // Each test file uses its part of this one; a failing seed has to be told.
 #![allow(dead_code, unreachable_pub, clippy::print_stderr)]
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, bounded};
@@ -31,6 +36,8 @@ pub struct Server {
     pub inbox: Receiver<Event>,
     pub stop: watch::Sender<bool>,
     pub serving: JoinHandle<()>,
+    /// What `DEBUG DIGEST` replies from now on.
+    pub digest: Arc<Mutex<&'static str>>,
 }
 
 impl Server {
@@ -44,9 +51,14 @@ impl Server {
         let listener = Listener::bind(&settings).await.expect("a free port");
         let address = listener.address();
         let (stop, stopped) = watch::channel(false);
-        let digest: Digest = Arc::new(|| Box::pin(async { Ok("c0ffee".to_string()) }));
-        let serving = tokio::spawn(listener.serve(gateway.clone(), digest, stopped));
-        Server { address, gateway, inbox, stop, serving }
+        let digest = Arc::new(Mutex::new("c0ffee"));
+        let ask = digest.clone();
+        let ask: Digest = Arc::new(move || {
+            let digest = ask.lock().expect("no panic").to_string();
+            Box::pin(async { Ok(digest) })
+        });
+        let serving = tokio::spawn(listener.serve(gateway.clone(), ask, stopped));
+        Server { address, gateway, inbox, stop, serving, digest }
     }
 
     pub async fn connect(&self) -> Client {
