@@ -40,6 +40,8 @@ pub mod layout;
 pub mod limits;
 mod machine;
 pub mod mem;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod overlay;
 pub mod proposal;
 mod read;

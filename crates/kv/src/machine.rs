@@ -119,11 +119,11 @@ impl<S: Store> Machine<S> {
 }
 
 /// What an entry changes.
-struct Step<'a, 's, R> {
-    limits: &'a Limits,
-    applied: &'a mut Applied,
-    sessions: &'a mut Sessions,
-    state: &'a mut Overlay<'s, R>,
+pub(crate) struct Step<'a, 's, R> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) applied: &'a mut Applied,
+    pub(crate) sessions: &'a mut Sessions,
+    pub(crate) state: &'a mut Overlay<'s, R>,
 }
 
 impl<R: Reader> Step<'_, '_, R> {
@@ -139,7 +139,10 @@ impl<R: Reader> Step<'_, '_, R> {
         self.applied.term = entry.term;
         self.applied.clock = self.applied.clock.max(entry.clock);
         self.state.begin(entry.index);
-        self.sessions.expire(self.applied.clock, self.limits.session_ttl_ms, self.state);
+        let now = self.applied.clock;
+        #[cfg(feature = "mutants")]
+        let now = crate::ClusterTime(now.0 + crate::mutants::clock_ahead_ms());
+        self.sessions.expire(now, self.limits.session_ttl_ms, self.state);
         if entry.data.is_empty() {
             return Ok(());
         }
@@ -172,6 +175,10 @@ impl<R: Reader> Step<'_, '_, R> {
             Proposal::Close { session, .. } => Ok(self.sessions.close(session, self.state)),
             Proposal::Once { session, seq, ack, ref command } => {
                 let request = Use { session, seq, ack, now };
+                #[cfg(feature = "mutants")]
+                if let Some(outcome) = self.mutated_once(request, command, budget)? {
+                    return Ok(outcome);
+                }
                 self.sessions.once(request, self.state, |state| execute(state, command, limits, budget))
             }
             Proposal::Relay { session, seq, ack, attempt, ref command } => {

@@ -138,6 +138,10 @@ impl Client {
         if ack <= self.floor {
             return false;
         }
+        #[cfg(feature = "mutants")]
+        if crate::mutants::planted(crate::mutants::Mutant::RecordsKept) {
+            return false;
+        }
         self.floor = ack;
         while self.records.front().is_some_and(|record| record.seq < ack) {
             if let Some(Record { reply: Recorded::Chunked(chunked), .. }) = self.records.pop_front() {

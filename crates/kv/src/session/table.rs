@@ -157,6 +157,25 @@ impl Sessions {
         Ok(outcome)
     }
 
+    /// Whether a request of a client's session is recorded, and if not, what that would be refused for at worst.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn recorded(&self, id: SessionId, seq: Seq) -> Result<(), Refusal> {
+        match self.by_id.get(&id).map(|session| &session.kind) {
+            Some(Kind::Client(client)) if client.records.iter().any(|record| record.seq == seq) => Ok(()),
+            Some(_) => Err(Refusal::Stale),
+            None => Err(Refusal::SessionUnknown),
+        }
+    }
+
+    /// Whether a higher request of the session is recorded.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn is_below_highest(&self, request: Use) -> bool {
+        match self.by_id.get(&request.session).map(|session| &session.kind) {
+            Some(Kind::Client(client)) => client.records.iter().any(|record| record.seq > request.seq),
+            _ => false,
+        }
+    }
+
     /// A request in a server's session: `execute` is called if it is the next.
     pub(crate) fn relay<'s, R: Reader>(
         &mut self,
