@@ -103,6 +103,8 @@ impl Calls {
         outcome: &Outcome,
         answers: &mut Vec<(Ticket, Answer)>,
     ) -> bool {
+        #[cfg(feature = "mutants")]
+        let key = self.mistaken(key);
         let Some(call) = self.calls.remove(&key) else { return false };
         self.bytes -= call.bytes;
         if call.proposed_at.is_none() {
@@ -152,6 +154,10 @@ impl Calls {
         let at = call.tickets.iter().position(|waiting| *waiting == ticket)?;
         call.tickets.remove(at);
         self.waiting -= 1;
+        #[cfg(feature = "mutants")]
+        if pontoon_kv::mutants::planted(pontoon_kv::mutants::Mutant::WaitersLeak) {
+            self.waiting += 1;
+        }
         let answer = if call.proposed { Answer::Unknown(unknown) } else { Answer::NotExecuted(not_executed) };
         if call.tickets.is_empty() {
             self.bytes -= call.bytes;
@@ -161,5 +167,16 @@ impl Calls {
             self.calls.remove(&key);
         }
         Some(answer)
+    }
+
+    /// The mutant that wakes whoever waits at a place: it takes another's outcome for that of a call that lost its place.
+    #[cfg(feature = "mutants")]
+    fn mistaken(&self, key: WaitKey) -> WaitKey {
+        use pontoon_kv::mutants::{Mutant, planted};
+        if !planted(Mutant::WokenByIndex) || self.calls.contains_key(&key) {
+            return key;
+        }
+        let lost = |(key, call): &(&WaitKey, &Call)| matches!(key, WaitKey::Request(..)) && call.attempts > 1;
+        self.calls.iter().find(lost).map_or(key, |(key, _)| *key)
     }
 }

@@ -2,6 +2,8 @@
 
 mod due;
 mod happened;
+#[cfg(feature = "mutants")]
+mod mutants;
 
 use pontoon_kv::{CallId, Index, NodeId, Term};
 use raft::{RawNode, SnapshotStatus, StateRole};

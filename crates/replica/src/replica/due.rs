@@ -1,6 +1,8 @@
 //! What is due after a batch of inputs: proposals, questions, and whatever raft-rs wants done.
 
 use bytes::Bytes;
+#[cfg(feature = "mutants")]
+use pontoon_kv::mutants::{Mutant, planted};
 use pontoon_kv::{Index, NodeId, Proposal, SessionKind, Term};
 use raft::eraftpb;
 
@@ -77,10 +79,16 @@ impl Replica {
         // raft-rs would drop the question without a word before the leader has committed in its term.
         let answerable =
             if self.leads() { self.raft.raft.commit_to_current_term() } else { self.leader().is_some() };
+        #[cfg(feature = "mutants")]
+        if self.reads_too_early() {
+            return;
+        }
         if !answerable || !self.reads.wants_round() {
             return;
         }
         let id = self.call_id();
+        #[cfg(feature = "mutants")]
+        let id = self.round_name(id);
         let context = Bytes::from([id.node.0.to_le_bytes(), id.nonce.to_le_bytes()].concat());
         self.raft.read_index(context.to_vec());
         self.reads.round_asked(context, self.now);
@@ -92,7 +100,10 @@ impl Replica {
         }
         let raft = &self.raft.raft;
         let seen = (raft.term, raft.leader_id, raft.state);
-        if seen != self.seen && raft.leader_id != raft::INVALID_ID {
+        let changed = seen != self.seen && raft.leader_id != raft::INVALID_ID;
+        #[cfg(feature = "mutants")]
+        let changed = changed && !planted(Mutant::LeaderChangeUnnoticed);
+        if changed {
             self.relay.propose_again(self.now);
             self.calls.propose_again();
             self.reads.ask_again(self.now);

@@ -1,6 +1,8 @@
 //! What a replica makes of each input.
 
 use bytes::Bytes;
+#[cfg(feature = "mutants")]
+use pontoon_kv::mutants::{Mutant, planted};
 use pontoon_kv::{Command, Index, NodeId, Outcome, Proposal, Refusal, SessionKind, WaitKey};
 use raft::{ProgressState, eraftpb};
 
@@ -20,7 +22,10 @@ impl Replica {
         if !self.is_mending() {
             self.raft.tick();
         }
-        if !self.leads() {
+        let followed = !self.leads();
+        #[cfg(feature = "mutants")]
+        let followed = followed && !planted(Mutant::LeaderChangeUnnoticed);
+        if followed {
             // A leader has its proposals in its own log; only what is passed on can vanish.
             let patience = u64::from(self.config.election_ticks) * 2;
             self.relay.tick(self.now, patience);
@@ -57,6 +62,8 @@ impl Replica {
         }
         // Errors are of messages that come too late (of removed members, of former leaders): nothing to be done.
         let _ = self.raft.step(raft);
+        #[cfg(feature = "mutants")]
+        self.commit_older_terms();
     }
 
     /// Whether a snapshot is on its way to become the state: its log starts there already, and is not durable yet. Such a member must
