@@ -1,5 +1,8 @@
 //! `pontoon-sim`: runs seeds, and replays one of them.
 
+#[cfg(feature = "mutants")]
+mod mutants_command;
+
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
@@ -26,6 +29,11 @@ struct Arguments {
     trace: bool,
     lab: bool,
     row: Option<String>,
+    #[cfg(feature = "mutants")]
+    mutants: bool,
+    /// The place of a mutant to plant.
+    #[cfg(feature = "mutants")]
+    mutant: Option<u64>,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -42,6 +50,10 @@ fn arguments() -> Result<Arguments, String> {
             "--seeds" => arguments.seeds = Some(number()?),
             "--from" => arguments.from = Some(number()?),
             "--seed" => arguments.seed = Some(number()?),
+            #[cfg(feature = "mutants")]
+            "mutants" => arguments.mutants = true,
+            #[cfg(feature = "mutants")]
+            "--mutant" => arguments.mutant = Some(number()?),
             "--trace" => arguments.trace = true,
             other => return Err(format!("{other} is not known\n{USAGE}")),
         }
@@ -58,6 +70,14 @@ fn main() -> ExitCode {
         }
     };
     let traced = if arguments.trace { Traced::Printed } else { Traced::No };
+    #[cfg(feature = "mutants")]
+    if arguments.mutants {
+        return if mutants_command::hunt_all() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    #[cfg(feature = "mutants")]
+    if let (Some(place), Some(seed)) = (arguments.mutant, arguments.seed) {
+        return if mutants_command::run(place, seed, traced) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let done = match (arguments.seed, arguments.seeds) {
         (Some(seed), _) if arguments.lab => run_rows(arguments.row.as_deref(), seed, 1, traced),
         (None, seeds) if arguments.lab => {

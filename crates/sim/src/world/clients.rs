@@ -6,6 +6,7 @@ use pontoon_replica::{Answer, Input, Request, Ticket};
 
 use super::{ClientId, Server, World, event::Event, network::Fate, node};
 use crate::{
+    check::Violation,
     client::{Act, Attempt, Caller, Ending, Op},
     history::command,
     linearizability::Action,
@@ -13,11 +14,16 @@ use crate::{
     time::SECOND,
 };
 
+/// Stands for whoever asks past all clients.
+const BARE: ClientId = ClientId::MAX;
+
 /// Who waits for a ticket's answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiting {
     pub(crate) client: ClientId,
     pub(crate) attempt: Attempt,
+    /// The client was told long ago that it failed.
+    pub(crate) late: bool,
 }
 
 /// Which keys a client uses, each named `<prefix><number>`.
@@ -146,6 +152,10 @@ impl World {
     }
 
     pub(super) fn on_reply(&mut self, client: ClientId, attempt: Attempt, answer: Option<Answer>) {
+        if client == BARE {
+            self.bare_answers[attempt as usize] = answer;
+            return;
+        }
         self.trace.line(self.now, format_args!("c{client} hears of attempt {attempt}: {answer:?}"));
         self.clients[client].caller.on_answer(self.now, attempt, answer);
         self.act(client);
@@ -193,20 +203,22 @@ impl World {
         request: Request,
         late: bool,
     ) {
-        let waiting = Waiting { client, attempt };
+        let waiting = Waiting { client, attempt, late };
         if let Some(held) = &mut self.servers[server].paused {
             return held.push(Event::Request { server, client, attempt, request, late });
         }
         if self.servers[server].life.is_none() {
-            if !late {
-                self.fail(waiting);
-            }
-            return;
+            return self.fail(waiting);
         }
         self.trace.line(self.now, format_args!("n{} is asked by c{client}: {request:?}", node(server)));
         let life = self.servers[server].life();
         let ticket = life.next_ticket;
         life.next_ticket += 1;
+        #[cfg(feature = "mutants")]
+        if self.asked_wrongly(server, ticket, waiting, &request) {
+            return;
+        }
+        let life = self.servers[server].life();
         // An answer to a late request finds an attempt that nobody waits for any more.
         life.tickets.insert(ticket, waiting);
         self.input(server, Input::Request(Ticket(ticket), request));
@@ -221,8 +233,25 @@ impl World {
 
     /// A client hears that its server is gone.
     pub(super) fn fail(&mut self, waiting: Waiting) {
+        if waiting.late {
+            return;
+        }
         let after = self.network.failure_after();
         self.after(after, Event::Reply { client: waiting.client, attempt: waiting.attempt, answer: None });
+    }
+
+    /// Asks a server past all clients and their network, and lets things happen until it answers, for a minute at most.
+    ///
+    /// # Errors
+    ///
+    /// A property was violated, or there was no answer.
+    pub fn ask_server(&mut self, server: Server, request: Request) -> Result<Answer, Violation> {
+        let attempt = self.bare_answers.len() as u64;
+        self.bare_answers.push(None);
+        self.on_request(server, BARE, attempt, request, false);
+        self.run_while(60 * SECOND, |world| world.bare_answers[attempt as usize].is_none())?;
+        let answer = self.bare_answers[attempt as usize].take();
+        answer.ok_or_else(|| Violation::new("a request is answered", format!("server {server} does not")))
     }
 
     /// Asks and lets things happen until there is an answer, for a minute at most.
@@ -230,17 +259,12 @@ impl World {
     /// # Errors
     ///
     /// A property was violated, or there was no reply.
-    pub fn ask_for(
-        &mut self,
-        client: ClientId,
-        key: &str,
-        action: Action,
-    ) -> Result<Reply, crate::check::Violation> {
+    pub fn ask_for(&mut self, client: ClientId, key: &str, action: Action) -> Result<Reply, Violation> {
         let op = self.call(client, &Bytes::copy_from_slice(key.as_bytes()), action);
         self.run_while(60 * SECOND, |world| world.ending(client, op).is_none())?;
         match self.ending(client, op) {
             Some(Ending::Reply(reply)) => Ok(reply.clone()),
-            other => Err(crate::check::Violation::new(
+            other => Err(Violation::new(
                 "a request is answered",
                 format!("operation {op} on {key} by c{client} came to {other:?}"),
             )),

@@ -142,6 +142,8 @@ impl Disk {
             self.log.trimmed = (applied.index, applied.term);
             self.log.entries.clear();
         }
+        #[cfg(feature = "mutants")]
+        super::mutants::recovered_wrongly(&mut self.log, &applied);
         let restored = Restored {
             hard_state: self.log.hard_state,
             applied,

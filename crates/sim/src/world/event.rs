@@ -64,6 +64,9 @@ pub(crate) enum Local {
     Flushed(MemStore),
     /// The store flushes of its own accord now and then.
     FlushUnasked,
+    /// Who waits for a ticket is entered.
+    #[cfg(feature = "mutants")]
+    Enter(u64, super::clients::Waiting),
     /// Something comes in.
     Input(Box<Input>),
     /// The process ends, after its farewell.

@@ -16,6 +16,8 @@ mod clients;
 mod disk;
 mod event;
 mod faults;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod network;
 mod perform;
 mod server;
@@ -24,7 +26,7 @@ mod snapshots;
 use std::collections::BTreeMap;
 
 use pontoon_kv::{ConfState, GroupId, MemStore, NodeId, SnapshotWriter, Store};
-use pontoon_replica::{Config, Status};
+use pontoon_replica::{Answer, Config, Status};
 
 pub(crate) use self::disk::{Disk, LogImage, Synced};
 use self::{
@@ -152,6 +154,8 @@ pub struct World {
     network: Network,
     servers: Vec<Machinery>,
     clients: Vec<Client>,
+    /// What [`World::ask_server`] waits for.
+    bare_answers: Vec<Option<Answer>>,
     transfers: BTreeMap<u64, Transfer>,
     next_transfer: u64,
     faults: faults::Faults,
@@ -175,6 +179,7 @@ impl World {
             network,
             servers,
             clients: Vec::new(),
+            bare_answers: Vec::new(),
             transfers: BTreeMap::new(),
             next_transfer: 0,
             faults: faults::Faults::new(rng.fork()),
@@ -236,6 +241,19 @@ impl World {
     /// If the server is down.
     pub fn applied_state(&self, server: Server) -> &MemStore {
         self.servers[server].life.as_ref().expect("the server is up").machine.store()
+    }
+
+    /// The index and the term of the last entry in a server's log on its disk.
+    pub fn log_position(&self, server: Server) -> (u64, u64) {
+        let log = &self.servers[server].disk.log;
+        let term = log.term_at(log.last()).expect("a log has its last position");
+        (log.last().0, term.0)
+    }
+
+    /// The term that a server's disk knows, and whom it has voted for in it.
+    pub fn vote(&self, server: Server) -> (u64, Option<Server>) {
+        let hard_state = self.servers[server].disk.log.hard_state;
+        (hard_state.term.0, (hard_state.vote.0 > 0).then(|| place(hard_state.vote)))
     }
 
     /// Bytes of the entries in a server's log on its disk.

@@ -71,6 +71,8 @@ impl World {
     }
 
     fn perform(&mut self, server: Server, output: Output) {
+        #[cfg(feature = "mutants")]
+        let output = self.performed_wrongly(server, output);
         let delay = self.hesitation(server);
         match output {
             Output::Send(messages) => messages.iter().for_each(|message| self.post(server, message)),
@@ -152,6 +154,8 @@ impl World {
                     entries.append(more);
                     life.apply.pop_front();
                 }
+                #[cfg(feature = "mutants")]
+                pontoon_kv::mutants::set_clock_ahead_ms(server as u64 * 3_600_000);
                 let outcomes = life.machine.apply(&entries).expect("a store in memory does not fail");
                 let index = life.machine.applied().index;
                 self.trace.line(
@@ -175,6 +179,8 @@ impl World {
     }
 
     fn answer(&mut self, server: Server, answers: Vec<(Ticket, Answer)>) {
+        #[cfg(feature = "mutants")]
+        let answers = self.answered_wrongly(server, answers);
         for (ticket, answer) in answers {
             match self.servers[server].life().tickets.remove(&ticket.0) {
                 Some(waiting) => self.reply(server, waiting, answer),
@@ -196,6 +202,8 @@ impl World {
     }
 
     pub(super) fn on_flushed(&mut self, server: Server, state: MemStore) {
+        #[cfg(feature = "mutants")]
+        let state = self.flushed_wrongly(server, state);
         let index = state.index();
         let durable = &mut self.servers[server].disk.state;
         // A snapshot may have been installed in the meantime.
@@ -219,6 +227,8 @@ impl World {
         staged.retain(|(index, _), _| *index > meta.index);
         machine.replace(state.clone()).expect("a snapshot was checked when it was received");
         assert_eq!(machine.applied().index, meta.index, "a snapshot is of the index that announced it");
+        #[cfg(feature = "mutants")]
+        let state = super::mutants::installed_wrongly(&machinery.disk, state);
         machinery.disk.state = state;
         self.counts.snapshots += 1;
         self.trace
@@ -236,6 +246,9 @@ impl World {
             conf_state: applied.conf_state,
         };
         let view = life.machine.store().view();
+        #[cfg(feature = "mutants")]
+        let view = self.pinned_wrongly(server, view);
+        let life = self.servers[server].life();
         life.pinned.insert(to, (meta.clone(), view));
         self.input(server, Input::SnapshotBuilt { to, meta });
     }

@@ -160,8 +160,8 @@ impl World {
             self.fail(waiting);
         }
         for event in held.into_iter().flatten() {
-            if let Event::Request { client, attempt, late: false, .. } = event {
-                self.fail(Waiting { client, attempt });
+            if let Event::Request { client, attempt, late, .. } = event {
+                self.fail(Waiting { client, attempt, late });
             }
         }
     }
@@ -232,6 +232,8 @@ impl World {
         if arrivals.is_empty() {
             return;
         }
+        #[cfg(feature = "mutants")]
+        let message = &self.sent_wrongly(from, message);
         let mut bytes = BytesMut::new();
         encode_message(GROUP, message, &mut bytes);
         let bytes = bytes.freeze();
@@ -279,6 +281,10 @@ impl World {
                 self.flush(server);
             }
             Local::Input(input) => self.input(server, *input),
+            #[cfg(feature = "mutants")]
+            Local::Enter(ticket, waiting) => {
+                self.servers[server].life().tickets.insert(ticket, waiting);
+            }
             Local::Exit => {
                 let down = self.servers[server].rng.within((10 * MS, 1_000 * MS));
                 self.crash(server);

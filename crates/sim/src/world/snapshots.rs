@@ -118,6 +118,10 @@ impl World {
                 self.trace_message("has received", transfer.to, &message);
                 let position = (header.applied.index, header.applied.term);
                 self.servers[transfer.to].life().staged.insert(position, state);
+                #[cfg(feature = "mutants")]
+                if self.received_wrongly(transfer.to, &message) {
+                    return true;
+                }
                 self.input(transfer.to, Input::SnapshotReceived(message));
                 return true;
             }
