@@ -1,5 +1,6 @@
 //! What a client decides, apart from any network: which server to ask, when to ask again, what an outcome means.
 
+mod clerk;
 mod plain;
 mod session;
 
@@ -8,6 +9,7 @@ use pontoon_replica::{Answer, Request};
 
 use crate::world::Server;
 
+pub use clerk::ClerkCaller;
 pub use plain::PlainCaller;
 pub use session::SessionCaller;
 

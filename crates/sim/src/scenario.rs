@@ -6,7 +6,7 @@ use pontoon_replica::Config;
 
 use crate::{
     check::{Violation, check_appends},
-    client::{PlainCaller, SessionCaller},
+    client::{ClerkCaller, PlainCaller, SessionCaller},
     linearizability::{Action, Observation, Operation, Verdict, check},
     rng::Rng,
     time::{MS, SECOND},
@@ -60,6 +60,7 @@ impl Scenario {
         let mut setup = Setup::new(seed, servers);
         setup.config = tuned(setup.config, &mut rng);
         setup.drift_percent = *rng.pick(&[0, 0, 10, 25]);
+        setup.hesitation_us_max = *rng.pick(&[MS, 30 * MS, 30 * MS, SECOND]);
         setup.lazy_writes = rng.chance(0.5);
         setup.unreliable = rng.chance(0.4);
         setup.sync_us = *rng.pick(&[(20, 200), (100, 2 * MS), (MS, 20 * MS)]);
@@ -83,8 +84,10 @@ impl Scenario {
             appends: rng.within((10, 60)),
             puts: rng.below(15),
             deletes: *rng.pick(&[0, 0, 3]),
+            padding_bytes_max: *rng.pick(&[0, 0, 100, 9_000]),
+            noise: rng.chance(0.3),
         };
-        let slowest = *rng.pick(&[300 * MS, SECOND, 3 * SECOND]);
+        let slowest = *rng.pick(&[100 * MS, 300 * MS, SECOND, 3 * SECOND]);
         let faults = FaultPlan { kinds, every_us: (20 * MS, slowest), lasting_us: (10 * MS, 2 * slowest) };
         let late_requests = *rng.pick(&[0.0, 0.3]);
         let faults_for_us = rng.within((3 * SECOND, 15 * SECOND));
@@ -105,7 +108,9 @@ impl Scenario {
             let servers = servers.clone();
             // One client is impatient: it gives requests up that may yet be executed.
             let give_up_us = if number == 0 { 2 * SECOND } else { 60 * SECOND };
+            let ttl_ms = self.setup.config.limits.session_ttl_ms;
             world.add_client(Some(self.workload.clone()), |rng| match number < sessions {
+                true if number % 2 == 0 => Box::new(ClerkCaller::new(rng, servers, give_up_us, ttl_ms)),
                 true => Box::new(SessionCaller::new(rng, servers, give_up_us)),
                 false => Box::new(PlainCaller::new(rng, servers)),
             });
@@ -128,6 +133,8 @@ fn tuned(usual: Config, rng: &mut Rng) -> Config {
         block_bytes_max: *rng.pick(&[1, 100, 256 << 10]),
         uncommitted_bytes_max: *rng.pick(&[200, 2_000, 256 << 20]),
         waiting_max: *rng.pick(&[4, 65_536, 65_536]),
+        heartbeat_ticks: *rng.pick(&[1, 2]),
+        election_ticks: *rng.pick(&[8, 16, 16]),
         request_timeout_ticks: *rng.pick(&[20, 80, 200]),
         ..usual
     };

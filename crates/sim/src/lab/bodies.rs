@@ -65,8 +65,16 @@ pub(super) fn unreliable_one_key(world: &mut World) -> Result<(), Violation> {
     let first = full_clerk(world);
     put(world, first, "k0", "")?;
     let keys = || Keys::Shared("k".to_string(), 1);
-    let workload =
-        Workload { keys: keys(), in_flight: 2, think_us: (MS, 5 * MS), appends: 100, puts: 0, deletes: 0 };
+    let workload = Workload {
+        keys: keys(),
+        in_flight: 2,
+        think_us: (MS, 5 * MS),
+        appends: 100,
+        puts: 0,
+        deletes: 0,
+        padding_bytes_max: 0,
+        noise: false,
+    };
     for _ in 0..5 {
         let all = (0..world.len()).collect();
         let caller = |rng| Box::new(SessionCaller::new(rng, all, 120 * SECOND)) as Box<_>;

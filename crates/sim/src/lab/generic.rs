@@ -1,9 +1,11 @@
 //! The original's `GenericTest`: three rounds of five seconds on one cluster, each with fresh clients.
 
+use pontoon_kv::Limits;
+
 use super::{Generic, check_log_size};
 use crate::{
     check::Violation,
-    client::SessionCaller,
+    client::ClerkCaller,
     rng::Rng,
     scenario::{history_is_legal, settle},
     time::{MS, SECOND},
@@ -74,8 +76,17 @@ fn add_client(world: &mut World, row: Generic, round: u64) -> usize {
         true => (Keys::Shared(prefix, row.clients as u64), 5),
         false => (Keys::Own(prefix), 0),
     };
-    let workload =
-        Workload { keys, in_flight: 2, think_us: (5 * MS, 25 * MS), appends: 50, puts, deletes: 0 };
+    let workload = Workload {
+        keys,
+        in_flight: 2,
+        think_us: (5 * MS, 25 * MS),
+        appends: 50,
+        puts,
+        deletes: 0,
+        padding_bytes_max: 0,
+        noise: false,
+    };
     let servers = (0..world.len()).collect();
-    world.add_client(Some(workload), |rng| Box::new(SessionCaller::new(rng, servers, 120 * SECOND)))
+    let ttl_ms = Limits::default().session_ttl_ms;
+    world.add_client(Some(workload), |rng| Box::new(ClerkCaller::new(rng, servers, 120 * SECOND, ttl_ms)))
 }

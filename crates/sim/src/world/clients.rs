@@ -17,6 +17,9 @@ use crate::{
 /// Stands for whoever asks past all clients.
 const BARE: ClientId = ClientId::MAX;
 
+/// Stands for whoever asks and does not care for the answer.
+pub(super) const NOISE: ClientId = ClientId::MAX - 1;
+
 /// Who waits for a ticket's answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiting {
@@ -50,6 +53,10 @@ pub struct Workload {
     pub puts: u64,
     /// See `appends`.
     pub deletes: u64,
+    /// Values are padded by up to so many bytes now and then.
+    pub padding_bytes_max: u64,
+    /// Now and then any other request is thrown at a server, its answer ignored.
+    pub noise: bool,
 }
 
 /// A client of the world.
@@ -148,10 +155,16 @@ impl World {
             let action = client.next_action(id, &workload);
             self.call(id, &key, action);
         }
+        if workload.noise && self.rng.chance(0.05) {
+            self.make_noise();
+        }
         self.after(again.max(1), Event::Think(id));
     }
 
     pub(super) fn on_reply(&mut self, client: ClientId, attempt: Attempt, answer: Option<Answer>) {
+        if client == NOISE {
+            return;
+        }
         if client == BARE {
             self.bare_answers[attempt as usize] = answer;
             return;
@@ -283,7 +296,9 @@ impl Client {
     fn next_action(&mut self, id: ClientId, workload: &Workload) -> Action {
         let drawn = self.rng.below(100);
         let token = self.tokens + 1;
-        let value = |kind: char| Bytes::from(format!("{kind}{id}.{token};"));
+        let padding =
+            if self.rng.chance(0.1) { self.rng.below(workload.padding_bytes_max + 1) as usize } else { 0 };
+        let value = |kind: char| Bytes::from(format!("{kind}{id}.{token}{:-<padding$};", ""));
         let (puts, deletes) =
             (workload.appends + workload.puts, workload.appends + workload.puts + workload.deletes);
         let action = match drawn {

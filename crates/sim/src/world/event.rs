@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 use bytes::Bytes;
-use pontoon_kv::{Command, MemStore, NodeId};
+use pontoon_kv::{Command, Index, MemStore, NodeId};
 use pontoon_replica::{Answer, Input, Request, Ticket};
 
 use crate::client::Attempt;
@@ -56,6 +56,8 @@ pub(crate) enum Local {
     Applied,
     /// Reads are executed.
     Read(Vec<(Ticket, Command)>),
+    /// The log's older part is read.
+    ReadLog { low: Index, high: Index, bytes_max: u64 },
     /// A view is pinned.
     Build(NodeId),
     /// The state is handed to the disk.

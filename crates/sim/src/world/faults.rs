@@ -110,10 +110,11 @@ impl World {
         }
     }
 
-    /// Everything is well from now on: links are up and good, every server runs, disks are fast.
+    /// Everything is well from now on: links are up and good, every server runs, disks and processors are fast.
     pub fn heal(&mut self) {
         self.trace.line(self.now, format_args!("everything heals"));
         self.network.connect_all();
+        self.setup.hesitation_us_max = MS;
         self.end_faults();
         self.network.links = Links::GOOD;
         self.network.unreliable = false;

@@ -19,6 +19,7 @@ mod faults;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod network;
+mod noise;
 mod perform;
 mod server;
 mod snapshots;
@@ -70,6 +71,8 @@ pub struct Setup {
     pub sync_us: (u64, u64),
     /// Servers' clocks run this much too fast or too slow at most, in percent.
     pub drift_percent: u64,
+    /// A server's threads wait for a processor so long at times, in microseconds.
+    pub hesitation_us_max: u64,
     /// What need not be synced is not written until something else is.
     pub lazy_writes: bool,
     /// Where the trace goes.
@@ -99,6 +102,7 @@ impl Setup {
             unreliable: false,
             sync_us: (100, 2 * MS),
             drift_percent: 0,
+            hesitation_us_max: 30 * MS,
             lazy_writes: false,
             traced: Traced::No,
         }

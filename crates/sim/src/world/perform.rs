@@ -1,6 +1,6 @@
 //! What a core wants done is done: in any order and after any time, but for what must keep its order.
 
-use pontoon_kv::{Command, Entry, MemStore, Store};
+use pontoon_kv::{Command, Entry, Index, MemStore, Store};
 use pontoon_replica::{Answer, Input, LogRead, Output, Persist, SnapshotMeta, Ticket};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     node,
     server::Life,
 };
-use crate::{check::Violation, rng::Rng, time::MS};
+use crate::{check::Violation, rng::Rng};
 
 /// What the apply thread does, in order.
 #[derive(Debug)]
@@ -66,8 +66,9 @@ impl World {
 
     /// How long it takes until a thread gets to what it is told.
     fn hesitation(&mut self, server: Server) -> u64 {
+        let longest = self.setup.hesitation_us_max;
         let rng = &mut self.servers[server].rng;
-        if rng.chance(0.02) { rng.below(30 * MS) } else { rng.below(100) }
+        if rng.chance(0.02) { rng.below(longest) } else { rng.below(100) }
     }
 
     fn perform(&mut self, server: Server, output: Output) {
@@ -90,9 +91,8 @@ impl World {
             Output::Answer(answers) => self.answer(server, answers),
             Output::ReadLog { low, high, bytes_max } => {
                 self.counts.log_reads += 1;
-                let entries = self.servers[server].disk.log.read(low, high, bytes_max);
-                let input = Input::LogRead(LogRead { low, entries });
-                self.local(server, delay, Local::Input(Box::new(input)));
+                // The log may change before it is read, and again before the core hears of that.
+                self.local(server, delay, Local::ReadLog { low, high, bytes_max });
             }
             Output::BuildSnapshot { to } => self.local(server, delay, Local::Build(to)),
             Output::ReleaseSnapshot { to } => drop(self.servers[server].life().pinned.remove(&to)),
@@ -166,6 +166,13 @@ impl World {
             }
         }
         self.apply_next(server);
+    }
+
+    pub(super) fn on_read_log(&mut self, server: Server, low: Index, high: Index, bytes_max: u64) {
+        let entries = self.servers[server].disk.log.read(low, high, bytes_max);
+        let delay = self.hesitation(server);
+        let input = Input::LogRead(LogRead { low, entries });
+        self.local(server, delay, Local::Input(Box::new(input)));
     }
 
     pub(super) fn on_read(&mut self, server: Server, reads: Vec<(Ticket, Command)>) {

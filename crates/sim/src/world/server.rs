@@ -230,6 +230,10 @@ impl World {
         self.trace_message("sends", from, message);
         let arrivals = self.network.arrivals(self.now, from, to);
         if arrivals.is_empty() {
+            // The connection breaks, sooner or later.
+            if self.rng.chance(0.1) {
+                self.input(from, Input::Unreachable(message.to));
+            }
             return;
         }
         #[cfg(feature = "mutants")]
@@ -272,6 +276,7 @@ impl World {
             Local::Synced => self.on_synced(server),
             Local::Applied => self.on_applied(server),
             Local::Read(reads) => self.on_read(server, reads),
+            Local::ReadLog { low, high, bytes_max } => self.on_read_log(server, low, high, bytes_max),
             Local::Build(to) => self.on_build(server, to),
             Local::Flush => self.flush(server),
             Local::Flushed(state) => self.on_flushed(server, state),
