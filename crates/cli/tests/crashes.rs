@@ -6,11 +6,11 @@ mod tokens;
 
 use std::time::{Duration, Instant};
 
-use pontoon_clerk::{Clerk, ClerkOptions};
+use pontoon_clerk::Clerk;
 use support::{Cluster, within};
 
 fn clerk(cluster: &Cluster) -> Clerk {
-    Clerk::connect(ClerkOptions { servers: cluster.addresses(), deadline: Duration::from_secs(20), ..Default::default() })
+    tokens::clerk(cluster.addresses())
 }
 
 /// How long the load runs in the test of leaders killed one after the other.
@@ -51,14 +51,15 @@ async fn all_three_killed_at_once_under_load_lose_nothing_acknowledged() {
         load.stop_and_check(&clerk(&cluster)).await;
         let leftover = clerk(&cluster);
         for key in 0..4 {
-            leftover.delete([format!("tokens-{key}")]).await.unwrap();
+            leftover.delete(format!("tokens-{key}")).await.unwrap();
         }
     }
     tokio::task::block_in_place(|| cluster.assert_states_equal());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_was_down_while_the_log_was_trimmed_catches_up_by_snapshot_and_then_serves_in_the_only_majority() {
+async fn a_server_that_was_down_while_the_log_was_trimmed_catches_up_by_snapshot_and_then_serves_in_the_only_majority()
+ {
     let mut cluster = Cluster::start(3, &["--snapshot-log-bytes", "65536"]);
     let clerk = clerk(&cluster);
     clerk.put("first", "1").await.unwrap();
@@ -78,9 +79,14 @@ async fn a_server_that_was_down_while_the_log_was_trimmed_catches_up_by_snapshot
     tokio::task::block_in_place(|| {
         let target = cluster.figure(leader, "raft_commit_index").unwrap();
         let caught_up = || (cluster.figure(down, "raft_applied_index")? >= target).then_some(());
-        within(Duration::from_secs(20), caught_up).unwrap_or_else(|| panic!("it does not catch up\n{}", cluster.logs()));
+        within(Duration::from_secs(20), caught_up)
+            .unwrap_or_else(|| panic!("it does not catch up\n{}", cluster.logs()));
     });
-    assert!(cluster.log(down).contains("snapshot installed"), "it caught up by snapshot\n{}", cluster.log(down));
+    assert!(
+        cluster.log(down).contains("snapshot installed"),
+        "it caught up by snapshot\n{}",
+        cluster.log(down)
+    );
     // Now it is needed: another server goes, and whoever leads has only this one to agree with.
     cluster.kill(leader);
     clerk.append("first", "3").await.unwrap();
@@ -110,6 +116,11 @@ async fn outage_after_the_leader_is_killed_is_below_a_second_in_the_median() {
     outages.sort();
     let ms = |outage: Duration| outage.as_millis();
     let (min, median, max) = (outages[0], outages[outages.len() / 2], outages[outages.len() - 1]);
-    eprintln!("| kills | min | median | max |\n| {kills} | {} ms | {} ms | {} ms |", ms(min), ms(median), ms(max));
+    eprintln!(
+        "| kills | min | median | max |\n| {kills} | {} ms | {} ms | {} ms |",
+        ms(min),
+        ms(median),
+        ms(max)
+    );
     assert!(median < Duration::from_secs(1), "median outage {median:?} of {outages:?}");
 }

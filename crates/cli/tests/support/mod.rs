@@ -33,7 +33,9 @@ struct Server {
 impl Cluster {
     /// Starts `count` servers with these further flags and waits until one leads.
     pub fn start(count: usize, extra: &[&str]) -> Cluster {
-        let servers = (1..=count).map(|id| Server { id, port: free_port(), peer_port: free_port(), process: None }).collect();
+        let servers = (1..=count)
+            .map(|id| Server { id, port: free_port(), peer_port: free_port(), process: None })
+            .collect();
         let extra = extra.iter().map(|flag| flag.to_string()).collect();
         let mut cluster = Cluster { folder: tempfile::tempdir().unwrap(), servers, extra };
         for id in 1..=count {
@@ -45,8 +47,11 @@ impl Cluster {
 
     /// Starts a server that does not run.
     pub fn restart(&mut self, id: usize) {
-        let members: Vec<String> =
-            self.servers.iter().map(|server| format!("{}=127.0.0.1:{}", server.id, server.peer_port)).collect();
+        let members: Vec<String> = self
+            .servers
+            .iter()
+            .map(|server| format!("{}=127.0.0.1:{}", server.id, server.peer_port))
+            .collect();
         let log = self.folder.path().join(format!("server-{id}.log"));
         let log = File::options().create(true).append(true).open(log).unwrap();
         let data = self.folder.path().join(format!("data-{id}"));
@@ -147,8 +152,10 @@ impl Cluster {
             running.map(digest).collect::<Option<Vec<Value>>>()
         };
         let index = |digest: &Value| format!("{digest:?}").split(':').next().map(str::to_string);
-        let equal_index = || digests().filter(|digests| digests.iter().all(|digest| index(digest) == index(&digests[0])));
-        let digests = within(Duration::from_secs(30), equal_index).unwrap_or_else(|| panic!("they do not catch up\n{}", self.logs()));
+        let equal_index =
+            || digests().filter(|digests| digests.iter().all(|digest| index(digest) == index(&digests[0])));
+        let digests = within(Duration::from_secs(30), equal_index)
+            .unwrap_or_else(|| panic!("they do not catch up\n{}", self.logs()));
         assert!(digests.iter().all(|digest| *digest == digests[0]), "states differ: {digests:?}");
         assert!(matches!(digests[0], Value::Simple(_) | Value::Bulk(_)), "no digest: {digests:?}");
     }

@@ -28,16 +28,22 @@ pub struct Load {
     keys: usize,
 }
 
+/// A clerk that tries for long: in these tests a cluster is down at times.
+pub fn clerk(servers: Vec<String>) -> Clerk {
+    let options = ClerkOptions { deadline: Duration::from_secs(20), ..ClerkOptions::new(servers) };
+    Clerk::connect(options).expect("the options are sound")
+}
+
 /// Starts `clerks` clerks that append to `keys` keys until stopped.
-pub fn append_tokens(addresses: &[String], clerks: usize, keys: usize) -> Load {
+pub fn append_tokens(addresses: &[String], count: usize, keys: usize) -> Load {
     let stop = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicUsize::new(0));
-    let clerk = |number: usize| {
+    let work = |number: usize| {
         let mut servers = addresses.to_vec();
         servers.rotate_left(number % addresses.len());
         let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
         tokio::spawn(async move {
-            let clerk = Clerk::connect(ClerkOptions { servers, deadline: Duration::from_secs(20), ..Default::default() });
+            let clerk = clerk(servers);
             let mut ends = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let end = match clerk.append(key(ends.len() % keys), token(number, ends.len())).await {
@@ -55,7 +61,7 @@ pub fn append_tokens(addresses: &[String], clerks: usize, keys: usize) -> Load {
             ends
         })
     };
-    Load { clerks: (0..clerks).map(clerk).collect(), stop, acknowledged, keys }
+    Load { clerks: (0..count).map(work).collect(), stop, acknowledged, keys }
 }
 
 impl Load {
@@ -80,7 +86,9 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         let mut ends = Vec::new();
         for clerk in self.clerks {
-            ends.push(tokio::time::timeout(Duration::from_secs(60), clerk).await.expect("clerks end").unwrap());
+            ends.push(
+                tokio::time::timeout(Duration::from_secs(60), clerk).await.expect("clerks end").unwrap(),
+            );
         }
         for number in 0..self.keys {
             let value = reader.get(key(number)).await.expect("a healed cluster answers").unwrap_or_default();
@@ -95,13 +103,17 @@ impl Load {
 fn check_key(key: usize, keys: usize, value: &str, ends: &[Vec<End>]) {
     let mut found = vec![Vec::new(); ends.len()];
     for token in value.split_terminator(';') {
-        let (clerk, number) = token.split_once('.').unwrap_or_else(|| panic!("key {key} holds a torn token {token:?}"));
+        let (clerk, number) =
+            token.split_once('.').unwrap_or_else(|| panic!("key {key} holds a torn token {token:?}"));
         let (clerk, number): (usize, usize) = (clerk.parse().unwrap(), number.parse().unwrap());
         assert_eq!(number % keys, key, "token {token} is in another key");
         found[clerk].push(number);
     }
     for (clerk, found) in found.iter().enumerate() {
-        assert!(found.is_sorted_by(|a, b| a < b), "key {key}: clerk {clerk}'s tokens are doubled or out of order: {found:?}");
+        assert!(
+            found.is_sorted_by(|a, b| a < b),
+            "key {key}: clerk {clerk}'s tokens are doubled or out of order: {found:?}"
+        );
         for (number, end) in ends[clerk].iter().enumerate().filter(|(number, _)| number % keys == key) {
             let there = found.binary_search(&number).is_ok();
             match end {
