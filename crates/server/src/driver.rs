@@ -18,7 +18,7 @@ mod disk;
 mod snapshots;
 
 pub(crate) use self::{
-    apply::{ApplyJob, Applier},
+    apply::{Applier, ApplyJob},
     backlog::Backlog,
     core::Core,
     disk::{LogJob, LogReader, LogWriter, ReadJob},

@@ -16,6 +16,10 @@ use crate::Status;
 
 /// What the core's inbox takes.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an event is moved into its slot and out once; a box would cost an allocation"
+)]
 pub enum Event {
     /// Requests of one connection, in its order.
     Requests(Vec<(Ticket, Request)>),
@@ -41,6 +45,8 @@ pub enum SubmitError {
 /// Answers to one connection, by the request's number; several per message under load.
 pub type Answers = mpsc::UnboundedReceiver<Vec<(u32, Answer)>>;
 
+type Connections = HashMap<u32, mpsc::UnboundedSender<Vec<(u32, Answer)>>>;
+
 /// A cheap handle on the core, shared by all connections.
 #[derive(Clone)]
 pub struct Gateway {
@@ -49,7 +55,7 @@ pub struct Gateway {
 
 struct Shared {
     inbox: Sender<Event>,
-    connections: RwLock<HashMap<u32, mpsc::UnboundedSender<Vec<(u32, Answer)>>>>,
+    connections: RwLock<Connections>,
     next_connection: AtomicU32,
     status: Mutex<Status>,
 }
@@ -87,7 +93,7 @@ impl Gateway {
         let mut batches: Vec<(u32, Vec<(u32, Answer)>)> = Vec::new();
         let mut place: HashMap<u32, usize> = HashMap::new();
         for (ticket, answer) in answers {
-            let (id, number) = ((ticket.0 >> 32) as u32, ticket.0 as u32);
+            let (id, number) = (connection_of(ticket), ticket.0 as u32);
             let at = *place.entry(id).or_insert_with(|| {
                 batches.push((id, Vec::new()));
                 batches.len() - 1
@@ -113,6 +119,11 @@ impl Gateway {
     }
 }
 
+/// The number of the connection that a ticket belongs to.
+pub(crate) fn connection_of(ticket: Ticket) -> u32 {
+    (ticket.0 >> 32) as u32
+}
+
 impl Port {
     /// The connection's number on this server, from 1.
     pub fn id(&self) -> u32 {
@@ -123,7 +134,8 @@ impl Port {
     /// comes back, in any order. After an error none of them is executed and none is answered.
     pub fn submit(&self, requests: Vec<(u32, Request)>) -> Result<(), SubmitError> {
         let id = u64::from(self.id) << 32;
-        let tickets = requests.into_iter().map(|(number, request)| (Ticket(id | u64::from(number)), request)).collect();
+        let tickets =
+            requests.into_iter().map(|(number, request)| (Ticket(id | u64::from(number)), request)).collect();
         self.gateway.shared.inbox.try_send(Event::Requests(tickets)).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Disconnected(_) => SubmitError::Stopped,

@@ -10,6 +10,6 @@ pub mod settings;
 pub mod status;
 
 pub use gateway::Gateway;
-pub use settings::{ClusterSettings, Settings};
 pub use server::{Server, StartError};
+pub use settings::{ClusterSettings, Settings};
 pub use status::Status;

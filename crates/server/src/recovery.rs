@@ -20,15 +20,22 @@ pub(crate) struct Recovered {
 impl Recovered {
     /// Opens log and state. The log replays to the state what it had not made durable, once the leader confirms how far the log
     /// is committed.
-    pub(crate) fn open(folder: &DataFolder, settings: &Settings, group: GroupId, notify: Notify) -> Result<Recovered, StartError> {
+    pub(crate) fn open(
+        folder: &DataFolder,
+        settings: &Settings,
+        group: GroupId,
+        notify: Notify,
+    ) -> Result<Recovered, StartError> {
         let started = Instant::now();
         let options = StateOptions {
             memtable_bytes: settings.memtable_bytes,
             cache_bytes: settings.cache_bytes,
             ..StateOptions::default()
         };
-        let log = Log::open(&folder.log(), LogOptions::for_trim_bytes(settings.snapshot_log_bytes)).map_err(StartError::new)?;
-        let state = StateStore::open(&folder.state(group), group, options, notify).map_err(StartError::new)?;
+        let log = Log::open(&folder.log(), LogOptions::for_trim_bytes(settings.snapshot_log_bytes))
+            .map_err(StartError::new)?;
+        let state =
+            StateStore::open(&folder.state(group), group, options, notify).map_err(StartError::new)?;
         let members = settings.cluster.members.keys().copied().collect();
         let initial = ConfState { voters: members, ..ConfState::default() };
         let machine = Machine::open(state, settings.cluster.limits, initial).map_err(StartError::new)?;
@@ -58,13 +65,11 @@ impl Recovered {
 fn fit(log: &Log, group: GroupId, machine: &Machine<StateStore>) -> Result<RestoredLog, StartError> {
     let restored = log.restore(group).map_err(StartError::new)?;
     let applied = machine.applied();
-    if restored.trimmed.0 > applied.index {
-        let (trimmed, state) = (restored.trimmed.0, applied.index);
-        return Err(StartError(format!(
-            "the state ends at entry {state}, and the log begins after entry {trimmed}: the state folder is older than the log or \
-             was removed. Restore both from the same moment, or remove the data folder and let the server join under a new id"
-        )));
-    }
+    restored.check_continues(group, applied.index).map_err(|error| {
+        StartError(format!(
+            "{error}. Restore the whole data folder from one moment, or remove it and let the server join under a new id"
+        ))
+    })?;
     let position = (applied.index, applied.term);
     let term = |index| match index == restored.trimmed.0 {
         true => Some(restored.trimmed.1),
@@ -72,13 +77,6 @@ fn fit(log: &Log, group: GroupId, machine: &Machine<StateStore>) -> Result<Resto
     };
     if term(applied.index) == Some(applied.term) {
         return Ok(restored);
-    }
-    if restored.is_blank() {
-        let state = applied.index;
-        return Err(StartError(format!(
-            "the state ends at entry {state}, and the log is empty: it was removed, and with it what this server has voted and \
-             acknowledged. Restore the log, or remove the data folder and let the server join under a new id"
-        )));
     }
     // A snapshot became the state, and the crash came before the log was reset to start after it.
     let persist = Persist { sync: true, reset_to: Some(position), ..Persist::default() };

@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use crate::{
     Gateway, Settings,
     client::{Digest, Listener},
-    driver::{Applier, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned, ReadJob},
+    driver::{
+        Applier, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned, ReadJob,
+    },
     gateway::Event,
     peer::{GroupInbox, Peers},
     recovery::Recovered,
@@ -95,11 +97,13 @@ impl Server {
         };
         let (fatal, failed) = bounded(1);
         let fatal = Fatal(fatal);
-        let folder = DataFolder::open(&settings.data, &settings.cluster.id, settings.node).map_err(StartError::new)?;
+        let folder =
+            DataFolder::open(&settings.data, &settings.cluster.id, settings.node).map_err(StartError::new)?;
         let recovered = Recovered::open(&folder, &settings, GROUP, notifier(inbox.clone(), fatal.clone()))?;
 
         let channels = Channels { inbox, events, apply, apply_jobs };
-        let threads = Threads::start(&settings, recovered, channels, &gateway, incoming, peers.clone(), fatal)?;
+        let threads =
+            Threads::start(&settings, recovered, channels, &gateway, incoming, peers.clone(), fatal)?;
         let (stop, stopped) = watch::channel(false);
         let served = runtime.spawn(listener.serve(gateway.clone(), digest(threads.apply.clone()), stopped));
         let clients = Clients { stop, served };
@@ -121,9 +125,14 @@ impl Server {
         let send = |input| drop(self.threads.inbox.send(Event::Input(input)));
         send(Input::Stop);
         let deadline = Instant::now() + FAREWELL;
-        let busy = |status: &crate::Status| status.replica.role == crate::status::Role::Leader || status.replica.waiting > 0;
+        let busy = |status: &crate::Status| {
+            status.replica.role == crate::status::Role::Leader || status.replica.waiting > 0
+        };
         let alone = self.peers.is_none();
-        while Instant::now() < deadline && busy(&self.gateway.status()) && !(alone && self.gateway.status().replica.waiting == 0) {
+        while Instant::now() < deadline
+            && busy(&self.gateway.status())
+            && !(alone && self.gateway.status().replica.waiting == 0)
+        {
             std::thread::sleep(Duration::from_millis(10));
         }
         send(Input::Abandon);
@@ -236,7 +245,8 @@ impl Threads {
         // A thread that has failed is gone already.
         let _ = self.inbox.send(Event::Stop);
         let _ = self.core.join();
-        let _ = (self.log.send(LogJob::Stop), self.reader.send(ReadJob::Stop), self.apply.send(ApplyJob::Stop));
+        let _ =
+            (self.log.send(LogJob::Stop), self.reader.send(ReadJob::Stop), self.apply.send(ApplyJob::Stop));
         for worker in self.workers {
             let _ = worker.join();
         }

@@ -20,10 +20,13 @@ pub struct ClusterSettings {
 impl ClusterSettings {
     /// What must agree on all members, one `name value` a line, in a fixed order.
     pub fn canonical(&self) -> String {
-        let Limits { key_bytes_max, value_bytes_max, sessions_max, session_window, session_ttl_ms } = self.limits;
+        let Limits { key_bytes_max, value_bytes_max, sessions_max, session_window, session_ttl_ms } =
+            self.limits;
         let members = self.members.iter().map(|(node, address)| format!("member-{node} {address}\n"));
         members.collect::<String>()
-            + &format!("key-bytes-max {key_bytes_max}\nvalue-bytes-max {value_bytes_max}\nsessions-max {sessions_max}\n")
+            + &format!(
+                "key-bytes-max {key_bytes_max}\nvalue-bytes-max {value_bytes_max}\nsessions-max {sessions_max}\n"
+            )
             + &format!("session-window {session_window}\nsession-ttl-ms {session_ttl_ms}\n")
     }
 }

@@ -1,18 +1,28 @@
 //! The apply thread: steps the state machine, executes reads, pins and installs snapshots.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use pontoon_kv::{Command, Entry, GroupId, Machine, NodeId, StoreError, snapshot::{Header, SnapshotWriter}};
-use pontoon_replica::{Answer, Input, SnapshotMeta, Ticket};
+use pontoon_kv::{
+    Command, Entry, GroupId, Machine, NodeId, Reply, StoreError,
+    snapshot::{Header, SnapshotWriter},
+};
+use pontoon_replica::{Answer, Input, NotExecuted, SnapshotMeta, Ticket};
 use pontoon_storage::{StateStore, state::StateHandle};
 use tokio::sync::oneshot;
 
 use super::{Backlog, Fatal, Incoming, Pinned};
-use crate::gateway::{Event, Gateway};
+use crate::gateway::{Event, Gateway, connection_of};
 
 /// Entries of consecutive jobs are applied as one batch, up to this many jobs.
 const JOBS_PER_BATCH_MAX: usize = 256;
+
+/// A batch is applied when its entries come to this many bytes: the replies of a batch are in memory at once.
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+
+/// Replies to one connection's reads in one job, in bytes; beyond that it is told to ask again. (A connection expects values to be
+/// as large as those that it has seen; this bounds what a first wrong guess may cost.)
+const READ_REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// What the apply thread does, in order.
 pub(crate) enum ApplyJob {
@@ -56,9 +66,17 @@ impl Applier {
                 if let ApplyJob::Apply { entries: next, bytes: next_bytes } = job {
                     entries.extend(next);
                     bytes += next_bytes;
+                    if bytes < BATCH_BYTES_MAX {
+                        continue;
+                    }
+                    if let Err(error) = self.apply(std::mem::take(&mut entries), std::mem::take(&mut bytes)) {
+                        return self.fatal.report(error);
+                    }
                     continue;
                 }
-                let done = self.apply(std::mem::take(&mut entries), std::mem::take(&mut bytes)).and_then(|()| self.perform(job));
+                let done = self
+                    .apply(std::mem::take(&mut entries), std::mem::take(&mut bytes))
+                    .and_then(|()| self.perform(job));
                 match done {
                     Ok(true) => {}
                     Ok(false) => return,
@@ -98,8 +116,16 @@ impl Applier {
 
     fn read(&mut self, reads: Vec<(Ticket, Command)>) -> Result<(), StoreError> {
         let mut answers = Vec::with_capacity(reads.len());
+        let mut reply_bytes: HashMap<u32, usize> = HashMap::new();
         for (ticket, command) in reads {
-            answers.push((ticket, Answer::Reply(self.machine.read(&command)?)));
+            let bytes = reply_bytes.entry(connection_of(ticket)).or_default();
+            if *bytes > READ_REPLY_BYTES_MAX {
+                answers.push((ticket, Answer::NotExecuted(NotExecuted::Busy)));
+                continue;
+            }
+            let reply = self.machine.read(&command)?;
+            *bytes += size(&reply);
+            answers.push((ticket, Answer::Reply(reply)));
         }
         self.gateway.answer(answers);
         Ok(())
@@ -116,10 +142,15 @@ impl Applier {
     fn install(&mut self, meta: SnapshotMeta) -> Result<(), StoreError> {
         let started = Instant::now();
         let staged = self.incoming.take(&meta);
-        let staged = staged.ok_or_else(|| StoreError(format!("the snapshot at {} that was received is gone", meta.index)))?;
+        let staged = staged
+            .ok_or_else(|| StoreError(format!("the snapshot at {} that was received is gone", meta.index)))?;
         let store = self.machine.store_mut().install(staged)?;
         self.machine.replace(store)?;
-        assert_eq!(self.machine.applied().index, meta.index, "the snapshot's state is of the index that announced it");
+        assert_eq!(
+            self.machine.applied().index,
+            meta.index,
+            "the snapshot's state is of the index that announced it"
+        );
         tracing::info!(index = meta.index.0, ms = started.elapsed().as_millis() as u64, "snapshot installed");
         self.tell(Input::SnapshotInstalled(meta));
         Ok(())
@@ -146,4 +177,12 @@ impl Applier {
 pub(super) fn meta_of(Header { applied, .. }: &Header) -> SnapshotMeta {
     let conf_state = applied.conf_state.clone();
     SnapshotMeta { index: applied.index, term: applied.term, clock: applied.clock, conf_state }
+}
+
+fn size(reply: &Reply) -> usize {
+    match reply {
+        Reply::Bytes(bytes) => bytes.len(),
+        Reply::Array(replies) => replies.iter().map(size).sum(),
+        _ => 0,
+    }
 }

@@ -115,7 +115,9 @@ impl Core {
             }
             Output::Read(reads) => drop(self.apply.send(ApplyJob::Read(reads))),
             Output::Answer(answers) => self.gateway.answer(answers),
-            Output::ReadLog { low, high, bytes_max } => drop(self.reader.send(ReadJob::Read { low, high, bytes_max })),
+            Output::ReadLog { low, high, bytes_max } => {
+                drop(self.reader.send(ReadJob::Read { low, high, bytes_max }))
+            }
             Output::BuildSnapshot { to } => drop(self.apply.send(ApplyJob::Pin(to))),
             Output::ReleaseSnapshot { to } => self.pinned.release(to),
             Output::SendSnapshot(message) => self.send_snapshot(message),

@@ -59,7 +59,8 @@ impl LogWriter {
                 if let Err(error) = self.log.write(&persists) {
                     return self.fatal.report(error);
                 }
-                if persists.iter().any(|(_, persist)| persist.trim_to.is_some() || persist.reset_to.is_some()) {
+                if persists.iter().any(|(_, persist)| persist.trim_to.is_some() || persist.reset_to.is_some())
+                {
                     let _ = self.reader.send(ReadJob::Purge);
                 }
                 let _ = self.inbox.send(Event::Input(Input::Persisted(number)));
@@ -86,9 +87,11 @@ impl LogReader {
         while let Ok(job) = self.jobs.recv() {
             let done = match job {
                 ReadJob::Read { low, high, bytes_max } => {
-                    self.log.read(self.group, low, high, bytes_max).map_err(|error| error.to_string()).map(|entries| {
-                        let _ = self.inbox.send(Event::Input(Input::LogRead(LogRead { low, entries })));
-                    })
+                    self.log.read(self.group, low, high, bytes_max).map_err(|error| error.to_string()).map(
+                        |entries| {
+                            let _ = self.inbox.send(Event::Input(Input::LogRead(LogRead { low, entries })));
+                        },
+                    )
                 }
                 ReadJob::Purge => self.log.purge().map_err(|error| error.to_string()),
                 ReadJob::Stop => return,

@@ -80,7 +80,9 @@ impl Incoming {
 impl SnapshotSink for Incoming {
     fn begin(&self, group: GroupId, message: &Message) -> Result<Box<dyn SnapshotStage>, String> {
         let meta = message.snapshot.clone().ok_or("the message that announces it is of no snapshot")?;
-        assert_eq!(group, self.group, "messages of other groups are refused before");
+        if group != self.group {
+            return Err(format!("there is no group {group} here"));
+        }
         let state = self.state.get().ok_or("this server is still starting")?;
         let stage = state.stage(meta.index).map_err(|error| error.to_string())?;
         let reader = SnapshotReader::new(self.group);
