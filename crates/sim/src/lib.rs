@@ -17,6 +17,7 @@ pub mod mutants;
 pub mod rng;
 pub mod scenario;
 pub mod scripts;
+pub mod shrink;
 pub mod time;
 pub mod trace;
 pub mod world;

@@ -12,12 +12,14 @@ use std::{
 use pontoon_sim::{
     lab::Row,
     scenario::{Report, Scenario},
-    time::SECOND,
-    world::{Counts, Traced},
+    shrink::shrink,
+    time::{MS, SECOND},
+    world::{Counts, FaultKind, Traced},
 };
 
 const USAGE: &str = "pontoon-sim --seeds N [--from S]     run N seeds from S on (default: from 1)
 pontoon-sim --seed S [--trace]       run one seed, and say what happens line by line
+            [--faults KIND,... | none] [--clients SESSIONS,PLAIN] [--for-ms N]    with less in it
 pontoon-sim --lab [--seeds N] [--from S]          run the classic suite's rows, each on N seeds (default: 1)
 pontoon-sim --lab --row ROW --seed S [--trace]    run one of them";
 
@@ -29,6 +31,9 @@ struct Arguments {
     trace: bool,
     lab: bool,
     row: Option<String>,
+    faults: Option<String>,
+    clients: Option<String>,
+    for_ms: Option<u64>,
     #[cfg(feature = "mutants")]
     mutants: bool,
     /// The place of a mutant to plant.
@@ -47,6 +52,9 @@ fn arguments() -> Result<Arguments, String> {
         match name.as_str() {
             "--lab" => arguments.lab = true,
             "--row" => arguments.row = given.next(),
+            "--faults" => arguments.faults = given.next(),
+            "--clients" => arguments.clients = given.next(),
+            "--for-ms" => arguments.for_ms = Some(number()?),
             "--seeds" => arguments.seeds = Some(number()?),
             "--from" => arguments.from = Some(number()?),
             "--seed" => arguments.seed = Some(number()?),
@@ -83,7 +91,13 @@ fn main() -> ExitCode {
         (None, seeds) if arguments.lab => {
             run_rows(arguments.row.as_deref(), arguments.from.unwrap_or(1), seeds.unwrap_or(1), traced)
         }
-        (Some(seed), None) => run_one(seed, traced),
+        (Some(seed), None) => match scenario(seed, &arguments) {
+            Ok(scenario) => run_one(seed, &scenario, traced),
+            Err(what) => {
+                say(&what);
+                false
+            }
+        },
         (None, Some(seeds)) => run_many(arguments.from.unwrap_or(1), seeds),
         _ => {
             say(USAGE);
@@ -109,9 +123,39 @@ fn replay(seed: u64) -> String {
     format!("cargo run --release -p pontoon-sim -- --seed {seed} --trace")
 }
 
-fn run_one(seed: u64, traced: Traced) -> bool {
-    name_run_on_panic(replay(seed));
-    let scenario = Scenario::from_seed(seed);
+/// The scenario of a seed, with what the command line leaves of it.
+fn scenario(seed: u64, arguments: &Arguments) -> Result<Scenario, String> {
+    let mut scenario = Scenario::from_seed(seed);
+    if let Some(names) = &arguments.faults {
+        let kind = |name| FaultKind::ALL.into_iter().find(|kind| kind.name() == name);
+        let named = names.split(',').filter(|name| *name != "none");
+        let kinds = named.map(|name| kind(name).ok_or_else(|| format!("{name} is no kind of fault")));
+        scenario.faults.kinds = kinds.collect::<Result<_, _>>()?;
+    }
+    if let Some(clients) = &arguments.clients {
+        let counts = clients
+            .split_once(',')
+            .and_then(|(sessions, plain)| Some((sessions.parse().ok()?, plain.parse().ok()?)));
+        scenario.clients =
+            counts.ok_or_else(|| format!("--clients {clients}: two numbers are wanted, as in 2,1"))?;
+    }
+    if let Some(for_ms) = arguments.for_ms {
+        scenario.faults_for_us = for_ms * MS;
+    }
+    Ok(scenario)
+}
+
+/// The command that replays what is left of a seed's scenario.
+fn replay_shrunk(seed: u64, scenario: &Scenario) -> String {
+    let names: Vec<&str> = scenario.faults.kinds.iter().map(|kind| kind.name()).collect();
+    let names = if names.is_empty() { "none".to_string() } else { names.join(",") };
+    let (sessions, plain) = scenario.clients;
+    let for_ms = scenario.faults_for_us / MS;
+    format!("{} --faults {names} --clients {sessions},{plain} --for-ms {for_ms}", replay(seed))
+}
+
+fn run_one(seed: u64, scenario: &Scenario, traced: Traced) -> bool {
+    name_run_on_panic(replay_shrunk(seed, scenario));
     say(&format!("{scenario:#?}"));
     let report = scenario.run(traced);
     say(&format!("{:#?}", report.counts));
@@ -164,6 +208,9 @@ fn run_many(from: u64, seeds: u64) -> bool {
         };
         if let Some(violation) = &report.violation {
             say(&format!("\rseed {seed} FAILED: {violation}\n  replay: {}", replay(seed)));
+            let shrunk =
+                shrink(&Scenario::from_seed(seed), |scenario| scenario.run(Traced::No).violation.is_some());
+            say(&format!("  shrunk: {}", replay_shrunk(seed, &shrunk)));
             failed.push(seed);
         }
         total.add(&report);
