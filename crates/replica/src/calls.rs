@@ -15,6 +15,8 @@ struct Call {
     proposed_at: Option<u64>,
     /// It has been in a proposal at all.
     proposed: bool,
+    /// Since it was proposed, a snapshot replaced entries that this replica never saw.
+    skipped: bool,
     attempts: u32,
 }
 
@@ -57,7 +59,15 @@ impl Calls {
         self.calls.entry(key).or_insert_with(|| {
             self.unproposed.push_back(key);
             self.bytes += bytes;
-            Call { proposal, tickets: Vec::new(), bytes, proposed_at: None, proposed: false, attempts: 0 }
+            Call {
+                proposal,
+                tickets: Vec::new(),
+                bytes,
+                proposed_at: None,
+                proposed: false,
+                skipped: false,
+                attempts: 0,
+            }
         })
     }
 
@@ -83,6 +93,14 @@ impl Calls {
                 self.unproposed.push_back(*key);
             }
         }
+    }
+
+    /// A snapshot replaced entries that may have held what was proposed.
+    pub(crate) fn snapshot_installed(&mut self) {
+        for call in self.calls.values_mut() {
+            call.skipped |= call.proposed;
+        }
+        self.propose_again();
     }
 
     /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).
@@ -115,6 +133,8 @@ impl Calls {
             Outcome::Reply(reply) => Answer::Reply(reply.clone()),
             Outcome::Opened(session) => Answer::Opened(*session),
             Outcome::Done => Answer::Done,
+            // Only this copy was surely not executed: an earlier one may have been, in entries that a snapshot replaced.
+            Outcome::Refused(_) if call.skipped => Answer::Unknown(Unknown::Missed),
             Outcome::Refused(refusal) => Answer::NotExecuted(NotExecuted::Refused(*refusal)),
         };
         assert!(!matches!(outcome, Outcome::Refused(Refusal::Gap { .. })), "only relayed requests have gaps");

@@ -192,7 +192,7 @@ impl Replica {
         }
         // What this member proposed may have been applied within the snapshot; proposing it again finds out.
         self.relay.snapshot_installed(self.now);
-        self.calls.propose_again();
+        self.calls.snapshot_installed();
     }
 
     pub(super) fn on_stop(&mut self) {
