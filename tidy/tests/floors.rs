@@ -25,10 +25,16 @@ fn crates_depend_only_on_lower_floors() {
     for folder in std::fs::read_dir(root().join("crates")).unwrap() {
         let name = folder.unwrap().file_name().into_string().unwrap();
         let manifest: toml::Table = read(format!("crates/{name}/Cargo.toml")).parse().unwrap();
-        let floor = *floors.get(&name).unwrap_or_else(|| panic!("crate {name} has no floor in ARCHITECTURE.md"));
-        let dependencies = manifest.get("dependencies").and_then(|table| table.as_table()).cloned().unwrap_or_default();
+        let floor =
+            *floors.get(&name).unwrap_or_else(|| panic!("crate {name} has no floor in ARCHITECTURE.md"));
+        let dependencies =
+            manifest.get("dependencies").and_then(|table| table.as_table()).cloned().unwrap_or_default();
         for below in dependencies.keys().filter_map(|key| key.strip_prefix("pontoon-")) {
-            assert!(floors[below] < floor, "{name} (floor {floor}) depends on {below} (floor {})", floors[below]);
+            assert!(
+                floors[below] < floor,
+                "{name} (floor {floor}) depends on {below} (floor {})",
+                floors[below]
+            );
         }
     }
 }
@@ -38,7 +44,8 @@ fn only_replica_and_storage_know_raft_rs_and_its_protobuf() {
     for folder in std::fs::read_dir(root().join("crates")).unwrap() {
         let name = folder.unwrap().file_name().into_string().unwrap();
         let manifest: toml::Table = read(format!("crates/{name}/Cargo.toml")).parse().unwrap();
-        let dependencies = manifest.get("dependencies").and_then(|table| table.as_table()).cloned().unwrap_or_default();
+        let dependencies =
+            manifest.get("dependencies").and_then(|table| table.as_table()).cloned().unwrap_or_default();
         let knows = |what: &str| dependencies.contains_key(what);
         assert!(!knows("raft") || name == "replica", "{name} must not know raft-rs");
         assert!(!knows("protobuf") || name == "storage", "{name} must not know protobuf");

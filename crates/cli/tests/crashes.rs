@@ -1,5 +1,7 @@
 //! Three real processes and SIGKILL: nothing acknowledged is lost, nothing happens twice.
 
+#![allow(clippy::print_stderr, reason = "the table of docs/testing.md")]
+
 mod support;
 #[path = "support/tokens.rs"]
 mod tokens;

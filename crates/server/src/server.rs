@@ -229,6 +229,7 @@ impl Threads {
             apply: apply.clone(),
             backlog,
             pinned,
+            told: Vec::new(),
             peers,
         };
         let workers = vec![

@@ -1,5 +1,7 @@
 //! The linearizability checker: what it accepts, what it finds, how it shows it, and how fast it is.
 
+#![allow(clippy::print_stdout, reason = "the time that each history took is the point of these tests")]
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn members_are_ids_and_addresses() {
         let members: Members = "1=127.0.0.1:8001, 2=[::1]:8002,3=db3.example:8001".parse().unwrap();
-        assert_eq!(members.into_map().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(members.into_map().into_keys().collect::<Vec<_>>(), [1, 2, 3]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Real servers for tests: the binary, files in a temporary folder, sockets on free ports, SIGKILL.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::{
     collections::BTreeMap,

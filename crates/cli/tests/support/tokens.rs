@@ -1,6 +1,8 @@
 //! The lab suite's token check: clerks append numbered tokens to shared keys; every acknowledged token must be there once and in
 //! its clerk's order, every unknown one at most once, and every refused one not at all.
 
+#![allow(dead_code, unreachable_pub, reason = "a part of a test, not of a library")]
+
 use std::{
     sync::{
         Arc,

@@ -34,6 +34,8 @@ pub(crate) enum ApplyJob {
     Pin(NodeId),
     /// Make the staged snapshot the state.
     Install(SnapshotMeta),
+    /// Give up the staged snapshot: it is not wanted.
+    Discard(SnapshotMeta),
     /// Make the state durable, in the background.
     Flush,
     /// Tell a digest of the whole state (index and hash).
@@ -107,6 +109,7 @@ impl Applier {
             ApplyJob::Read(reads) => self.read(reads)?,
             ApplyJob::Pin(to) => self.pin(to)?,
             ApplyJob::Install(meta) => self.install(meta)?,
+            ApplyJob::Discard(meta) => drop(self.incoming.take(&meta)),
             ApplyJob::Flush => self.state.request_flush(),
             ApplyJob::Digest(teller) => self.digest(teller),
             ApplyJob::Stop => return Ok(false),

@@ -7,7 +7,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use pontoon_kv::GroupId;
-use pontoon_replica::{Input, Output, Replica, Role};
+use pontoon_replica::{Input, Output, Replica, Role, SnapshotMeta};
 
 use super::{ApplyJob, Backlog, LogJob, Pinned, ReadJob};
 use crate::{
@@ -34,6 +34,8 @@ pub(crate) struct Core {
     pub(crate) apply: Sender<ApplyJob>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
+    /// Snapshots of which the replica was told in this turn.
+    pub(crate) told: Vec<SnapshotMeta>,
     pub(crate) peers: Option<Arc<Peers>>,
 }
 
@@ -74,7 +76,12 @@ impl Core {
                     self.replica.step(Input::Message(message));
                 }
             }
-            Event::Input(input) => self.replica.step(input),
+            Event::Input(input) => {
+                if let Input::SnapshotReceived(message) = &input {
+                    self.told.extend(message.snapshot.clone());
+                }
+                self.replica.step(input);
+            }
             Event::Stop => unreachable!("the caller looked for it"),
         }
     }
@@ -95,6 +102,10 @@ impl Core {
     fn turn(&mut self) {
         for output in self.replica.outputs() {
             self.perform(output);
+        }
+        // What the replica did not want installed now, it never will: its sender starts anew if need be.
+        for unwanted in std::mem::take(&mut self.told) {
+            drop(self.apply.send(ApplyJob::Discard(unwanted)));
         }
         self.publish();
     }
@@ -121,7 +132,12 @@ impl Core {
             Output::BuildSnapshot { to } => drop(self.apply.send(ApplyJob::Pin(to))),
             Output::ReleaseSnapshot { to } => self.pinned.release(to),
             Output::SendSnapshot(message) => self.send_snapshot(message),
-            Output::InstallSnapshot(meta) => drop(self.apply.send(ApplyJob::Install(meta))),
+            Output::InstallSnapshot(meta) => {
+                if let Some(at) = self.told.iter().position(|told| *told == meta) {
+                    self.told.remove(at);
+                }
+                drop(self.apply.send(ApplyJob::Install(meta)));
+            }
             Output::FlushState => drop(self.apply.send(ApplyJob::Flush)),
         }
     }

@@ -52,12 +52,15 @@ impl SnapshotSource for Source {
     }
 }
 
-/// Where incoming snapshots are staged until the core has them installed. One is kept: the last that arrived whole.
+/// Snapshots that arrived whole. A later one does not replace an earlier: the core may be about to install that.
+type Arrived = Arc<Mutex<Vec<(SnapshotMeta, Staged)>>>;
+
+/// Where incoming snapshots are staged until the core has them installed or does not want them.
 pub(crate) struct Incoming {
     group: GroupId,
     /// The state, once it is open: members may connect before.
     state: OnceLock<StateHandle>,
-    arrived: Arc<Mutex<Option<(SnapshotMeta, Staged)>>>,
+    arrived: Arrived,
 }
 
 impl Incoming {
@@ -70,10 +73,11 @@ impl Incoming {
         assert!(self.state.set(state).is_ok(), "a server opens its state once");
     }
 
-    /// The snapshot that arrived, if it is this one.
+    /// The snapshot that arrived under this name. Dropping it gives it up.
     pub(crate) fn take(&self, meta: &SnapshotMeta) -> Option<Staged> {
-        let arrived = self.arrived.lock().expect("no panic holds this lock").take();
-        arrived.filter(|(arrived, _)| arrived == meta).map(|(_, staged)| staged)
+        let mut arrived = self.arrived.lock().expect("no panic holds this lock");
+        let at = arrived.iter().position(|(arrived, _)| arrived == meta)?;
+        Some(arrived.remove(at).1)
     }
 }
 
@@ -96,7 +100,7 @@ struct Arriving {
     reader: SnapshotReader,
     /// The end block was there and everything checked.
     sound: bool,
-    arrived: Arc<Mutex<Option<(SnapshotMeta, Staged)>>>,
+    arrived: Arrived,
 }
 
 impl SnapshotStage for Arriving {
@@ -117,7 +121,7 @@ impl SnapshotStage for Arriving {
             return Err("it ended before its end block".to_string());
         }
         let staged = self.stage.finish().map_err(|error| error.to_string())?;
-        *self.arrived.lock().expect("no panic holds this lock") = Some((self.meta, staged));
+        self.arrived.lock().expect("no panic holds this lock").push((self.meta, staged));
         Ok(())
     }
 }
