@@ -200,3 +200,67 @@ impl Calls {
         self.calls.iter().find(lost).map_or(key, |(key, _)| *key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pontoon_kv::{Command, Reply, Seq, SessionId};
+
+    const KEY: WaitKey = WaitKey::Request(SessionId(9), Seq(1));
+
+    fn once() -> Proposal {
+        let command = Command::Append { key: "k".into(), value: "v".into() };
+        Proposal::Once { session: SessionId(9), seq: Seq(1), ack: Seq(1), command }
+    }
+
+    fn proposed(tickets: &[u64]) -> Calls {
+        let mut calls = Calls::default();
+        for ticket in tickets {
+            calls.push(Ticket(*ticket), once(), 2, 100);
+        }
+        assert_eq!(calls.unproposed().count(), 1, "a retry joins the one that waits");
+        calls.mark_proposed(1, 0);
+        calls
+    }
+
+    fn outcome(calls: &mut Calls, outcome: &Outcome) -> Vec<(Ticket, Answer)> {
+        let mut answers = Vec::new();
+        calls.on_outcome(KEY, outcome, &mut answers);
+        assert_eq!((calls.len(), calls.bytes()), (0, 0), "nothing is left of it");
+        answers
+    }
+
+    #[test]
+    fn all_who_wait_for_a_request_get_its_one_reply() {
+        let mut calls = proposed(&[1, 2]);
+        let answer = Answer::Reply(Reply::Integer(1));
+        let expected = vec![(Ticket(1), answer.clone()), (Ticket(2), answer)];
+        assert_eq!(outcome(&mut calls, &Outcome::Reply(Reply::Integer(1))), expected);
+    }
+
+    #[test]
+    fn a_refusal_says_surely_not_executed() {
+        let refusal = Refusal::SessionUnknown;
+        let answers = outcome(&mut proposed(&[1]), &Outcome::Refused(refusal));
+        assert_eq!(answers, [(Ticket(1), Answer::NotExecuted(NotExecuted::Refused(refusal)))]);
+    }
+
+    /// Found by the simulator: it may have been executed in the entries that the snapshot replaced, and the session expired since.
+    #[test]
+    fn a_refusal_after_a_skipped_stretch_of_the_log_says_unknown() {
+        let mut calls = proposed(&[1]);
+        calls.snapshot_installed();
+        let answers = outcome(&mut calls, &Outcome::Refused(Refusal::SessionUnknown));
+        assert_eq!(answers, [(Ticket(1), Answer::Unknown(Unknown::Missed))]);
+    }
+
+    #[test]
+    fn at_the_deadline_it_is_unknown_if_it_was_proposed_and_surely_not_executed_otherwise() {
+        let mut calls = proposed(&[1]);
+        assert!(calls.expire(99).is_empty());
+        assert_eq!(calls.expire(100), [(Ticket(1), Answer::Unknown(Unknown::TimedOut))]);
+        calls.push(Ticket(2), once(), 2, 200);
+        assert_eq!(calls.expire(200), [(Ticket(2), Answer::NotExecuted(NotExecuted::NotReady))]);
+        assert_eq!((calls.len(), calls.unproposed().count()), (0, 0));
+    }
+}

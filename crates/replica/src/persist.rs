@@ -112,3 +112,50 @@ impl Persists {
         released
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn synced() -> Persist {
+        Persist { sync: true, ..Persist::default() }
+    }
+
+    /// Found by the simulator: a follower whose acknowledgement waited behind a trim never acknowledged again.
+    #[test]
+    fn nothing_waits_for_a_persist_that_is_not_synced() {
+        let mut persists = Persists::default();
+        persists.push(synced());
+        assert!(persists.hold(1, Vec::new(), true, false).is_none());
+        persists.push(Persist::default());
+        assert!(persists.hold(2, Vec::new(), false, false).is_none(), "it waits behind the first");
+        assert_eq!(
+            persists.persisted(1).ready,
+            2,
+            "and not behind the second, which may be written any time later"
+        );
+    }
+
+    #[test]
+    fn readies_are_released_in_order_and_only_when_all_before_them_are_durable() {
+        let mut persists = Persists::default();
+        for ready in 1..=3 {
+            persists.push(synced());
+            assert!(persists.hold(ready, Vec::new(), true, false).is_none());
+        }
+        assert_eq!(persists.persisted(0).ready, 0);
+        assert_eq!(persists.persisted(2).ready, 2);
+        assert_eq!(persists.persisted(3).ready, 3);
+        assert_eq!(persists.hold(4, Vec::new(), false, false).map(|released| released.ready), Some(4));
+    }
+
+    #[test]
+    fn while_a_snapshot_is_installed_no_persist_leaves_and_then_all_do_in_order() {
+        let mut persists = Persists::default();
+        persists.install();
+        assert!(persists.push(synced()).is_none() && persists.push(synced()).is_none());
+        let numbers: Vec<u64> = persists.installed().iter().map(|persist| persist.number).collect();
+        assert_eq!(numbers, [1, 2]);
+        assert!(persists.push(synced()).is_some());
+    }
+}

@@ -231,3 +231,87 @@ impl Relay {
         std::mem::take(&mut self.writes).into_iter().map(answer).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pontoon_kv::Reply;
+
+    const SESSION: SessionId = SessionId(7);
+
+    fn relay(writes: u64) -> Relay {
+        let mut relay = Relay::default();
+        relay.opened(SESSION, 0);
+        for ticket in 1..=writes {
+            relay.push(Ticket(ticket), Command::IncrBy { key: "k".into(), delta: 1 }, 1, 100 * ticket);
+        }
+        relay
+    }
+
+    /// Proposes all that is due: (seq, ack, attempt) of each.
+    fn propose(relay: &mut Relay) -> Vec<(u64, u64, u32)> {
+        let described = relay.unproposed().map(|proposal| match proposal {
+            Proposal::Relay { seq, ack, attempt, .. } => (seq.0, ack.0, attempt),
+            other => panic!("{other:?}"),
+        });
+        let proposals: Vec<_> = described.collect();
+        relay.mark_proposed(proposals.len(), 0);
+        proposals
+    }
+
+    fn answered(heard: Heard) -> (u64, Answer) {
+        let Heard::Answer(ticket, answer) = heard else { panic!("nobody was answered") };
+        (ticket.0, answer)
+    }
+
+    #[test]
+    fn writes_are_numbered_in_order_and_answered_by_number() {
+        let mut relay = relay(2);
+        assert_eq!(propose(&mut relay), [(1, 1, 0), (2, 1, 0)]);
+        assert!(propose(&mut relay).is_empty());
+        let reply = || Outcome::Reply(Reply::Integer(1));
+        assert_eq!(answered(relay.on_outcome(Seq(1), reply(), 0)).0, 1);
+        assert_eq!(answered(relay.on_outcome(Seq(2), reply(), 0)).0, 2);
+        assert_eq!((relay.len(), relay.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_gap_has_everything_proposed_again_once_however_many_copies_are_refused() {
+        let mut relay = relay(3);
+        propose(&mut relay);
+        relay.on_outcome(Seq(2), Outcome::Refused(Refusal::Gap { attempt: 0 }), 0);
+        relay.on_outcome(Seq(3), Outcome::Refused(Refusal::Gap { attempt: 0 }), 0);
+        assert_eq!(propose(&mut relay), [(1, 1, 1), (2, 1, 1), (3, 1, 1)]);
+        relay.on_outcome(Seq(3), Outcome::Refused(Refusal::Gap { attempt: 0 }), 0);
+        assert!(propose(&mut relay).is_empty(), "an old copy's refusal says nothing of the new one");
+    }
+
+    #[test]
+    fn a_write_that_is_given_up_is_acknowledged_so_that_no_late_copy_executes() {
+        let mut relay = relay(2);
+        propose(&mut relay);
+        assert_eq!(relay.expire(100), [(Ticket(1), Answer::Unknown(Unknown::TimedOut))]);
+        relay.propose_again(101);
+        assert_eq!(propose(&mut relay), [(2, 2, 1)]);
+    }
+
+    #[test]
+    fn a_lost_session_moves_what_surely_was_not_executed_to_the_next_and_owns_up_to_the_rest() {
+        let mut relay = relay(1);
+        propose(&mut relay);
+        relay.snapshot_installed(0);
+        relay.push(Ticket(2), Command::IncrBy { key: "k".into(), delta: 1 }, 1, 100);
+        assert_eq!(relay.session_lost(), [(Ticket(1), Answer::Unknown(Unknown::Missed))]);
+        assert!(propose(&mut relay).is_empty(), "there is no session");
+        relay.opened(SessionId(8), 0);
+        assert_eq!(propose(&mut relay), [(1, 1, 0)]);
+    }
+
+    #[test]
+    fn a_write_executed_unseen_is_unknown() {
+        let mut relay = relay(1);
+        propose(&mut relay);
+        let answer = answered(relay.on_outcome(Seq(1), Outcome::Refused(Refusal::Stale), 0));
+        assert_eq!(answer, (1, Answer::Unknown(Unknown::Missed)));
+    }
+}

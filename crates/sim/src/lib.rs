@@ -1,4 +1,4 @@
-//! Floor 4: what proves Pontoon.
+//! Floor 5: what proves Pontoon.
 //!
 //! - [`world`]: a whole cluster in one thread and virtual time, from one seed: servers, network, disks, clients, faults.
 //! - [`scenario`]: a run drawn from a seed.
