@@ -5,13 +5,13 @@
 //!
 //! Traps of raft-engine 0.4.2, and what is done about them here:
 //!
-//! - It takes everything after a flipped bit of its newest file for a torn tail and drops it: [`scan`] decides first.
+//! - It takes everything after a flipped bit of its newest file for a torn tail and drops it: `scan` decides first.
 //! - Reads and purge race: reads share a lock that purge takes alone.
 //! - It panics if a sync fails: that is caught (or ends the process, where panics abort), and nothing is written afterwards.
-//! - A sync without anything to write does nothing: every batch begins with a [`Mark`], so that none is empty.
+//! - A sync without anything to write does nothing: every batch begins with a `Mark`, so that none is empty.
 //! - Entries that were rewritten and then trimmed can come back at a start: the stored position says where the log begins.
 //!   After a *reset* the positions themselves are no guide any more, so that one goes by the engine's own `Clean`.
-//! - Its cache of the last block read is one per *thread*, not per engine: see [`Log::undisturbed`].
+//! - Its cache of the last block read is one per *thread*, not per engine: see `Log::undisturbed`.
 
 mod error;
 mod options;

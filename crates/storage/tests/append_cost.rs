@@ -1,6 +1,7 @@
 //! An append costs what it appends: in the log, and in the store once it is flushed.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr, reason = "the table of docs/testing.md")]
 
 mod common;
 
@@ -109,6 +110,7 @@ fn append_bytes(value_bytes: usize) -> u64 {
 fn appending_to_eight_mebibytes_costs_at_most_three_times_as_much_as_to_eight_kibibytes() {
     let small = append_bytes(8 << 10);
     let large = append_bytes(8 << 20);
+    eprintln!("| 8 KiB | {small} |\n| 8 MiB | {large} |");
     assert!(large <= 3 * small, "{small} bytes written for a value of 8 KiB, {large} for one of 8 MiB");
     assert!(small < APPENDS * (4096 + 64) * 2, "{small} bytes written for {APPENDS} appends of 64 bytes");
 }
