@@ -85,6 +85,11 @@ impl Plan {
         if plan.port.abs_diff(plan.peer_port) < plan.nodes {
             return Err(PlanError::Overlap { port: plan.port, peer_port: plan.peer_port });
         }
+        // `up` asks the servers itself how they are, so it must know what they were told.
+        if plan.serve_options.iter().any(|option| option.to_string_lossy().starts_with("--password")) {
+            let why = "--password belongs to `up` itself: pontoon up --password PASSWORD -- ...";
+            return Err(PlanError::ServeOptions(why.to_string()));
+        }
         let line =
             [OsString::from("pontoon")].into_iter().chain(plan.serve_args(1, "local", Path::new("secret")));
         Cli::try_parse_from(line).map_err(|error| PlanError::ServeOptions(args::usage_sentence(&error)))?;
@@ -219,5 +224,7 @@ mod tests {
         assert!(plan("-- --snapshot-log-bytes 1MiB").is_ok());
         let error = plan("-- --snapshot-log-byte 1MiB").unwrap_err().to_string();
         assert!(error.contains("--snapshot-log-byte"), "{error}");
+        let error = plan("-- --password sesame").unwrap_err().to_string();
+        assert!(error.contains("pontoon up --password"), "`up` could not ask its servers: {error}");
     }
 }
