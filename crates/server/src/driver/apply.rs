@@ -96,8 +96,8 @@ impl Applier {
         let index = last.index;
         let outcomes = self.machine.apply(&entries)?;
         self.backlog.done(bytes);
-        let sessions = self.machine.sessions() as u64;
-        self.gateway.update(|status| status.sessions = sessions);
+        let (sessions, state_bytes) = (self.machine.sessions() as u64, self.state.disk_bytes());
+        self.gateway.update(|status| (status.sessions, status.state_bytes) = (sessions, state_bytes));
         self.tell(Input::Applied { index, outcomes });
         Ok(())
     }
