@@ -11,6 +11,8 @@
 //! - A sync without anything to write does nothing: every batch begins with a `Mark`, so that none is empty.
 //! - Entries that were rewritten and then trimmed can come back at a start: the stored position says where the log begins.
 //!   After a *reset* the positions themselves are no guide any more, so that one goes by the engine's own `Clean`.
+//! - It rewrites old entries one by one, so at a start a tail that was replaced by a shorter one can come back beyond the end:
+//!   the stored end says where the log stops.
 //! - Its cache of the last block read is one per *thread*, not per engine: see `Log::undisturbed`.
 
 mod error;
@@ -42,7 +44,7 @@ use raft_engine::{
 };
 
 use self::{
-    record::{HARD_STATE_KEY, MARK_GROUP, Mark, POSITION_KEY, StoredEntry},
+    record::{END_KEY, HARD_STATE_KEY, MARK_GROUP, Mark, POSITION_KEY, StoredEntry},
     writer::{Group, Writer, Written},
 };
 
@@ -347,7 +349,11 @@ impl Log {
             Some(bytes) => record::position_from_bytes(group, &bytes).ok_or_else(|| damaged("position"))?,
             None => (Index(0), Term(0)),
         };
-        let last = engine.last_index(group.0).map_or(trimmed.0, |last| Index(last).max(trimmed.0));
+        let end = match engine.get(group.0, END_KEY) {
+            Some(bytes) => record::position_from_bytes(group, &bytes).ok_or_else(|| damaged("end"))?.0,
+            None => trimmed.0,
+        };
+        let last = engine.last_index(group.0).map_or(trimmed.0, |last| Index(last).min(end).max(trimmed.0));
         Ok(Group { hard_state, trimmed, last })
     }
 

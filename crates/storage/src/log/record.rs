@@ -10,6 +10,9 @@ use raft_engine::MessageExt;
 pub(super) const HARD_STATE_KEY: &[u8] = b"h";
 /// The key of the position before a group's first entry: [`position_to_bytes`].
 pub(super) const POSITION_KEY: &[u8] = b"p";
+/// The key of the position of a group's last entry, written with the entries: [`position_to_bytes`]. At a start the engine may
+/// bring back entries of a tail that was replaced by a shorter one (it rewrites old entries one by one); they lie beyond.
+pub(super) const END_KEY: &[u8] = b"e";
 /// The key of the [`Mark`], under [`MARK_GROUP`].
 pub(super) const MARK_KEY: &[u8] = b"m";
 /// No Raft group has this number; the log keeps its own record there.

@@ -11,7 +11,7 @@ use raft_engine::{
 
 use super::{
     WriteError,
-    record::{self, HARD_STATE_KEY, MARK_GROUP, MARK_KEY, Mark, POSITION_KEY, Place, StoredEntry},
+    record::{self, END_KEY, HARD_STATE_KEY, MARK_GROUP, MARK_KEY, Mark, POSITION_KEY, Place, StoredEntry},
 };
 
 /// The writing side.
@@ -59,6 +59,7 @@ impl Writer {
             stored.trimmed = position;
             stored.last = position.0;
             self.put(group, POSITION_KEY, record::position_to_bytes(group, position));
+            self.put(group, END_KEY, record::position_to_bytes(group, position));
         }
         if let Some(hard_state) = persist.hard_state {
             stored.hard_state = hard_state;
@@ -75,6 +76,7 @@ impl Writer {
                 return Err(self.fail(error.to_string()));
             }
             stored.last = last.index;
+            self.put(group, END_KEY, record::position_to_bytes(group, (last.index, last.term)));
         }
         if let Some(position) = persist.trim_to.filter(|position| position.0 > stored.trimmed.0) {
             assert!(
