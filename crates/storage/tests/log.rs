@@ -1,5 +1,7 @@
 //! The log: what is written comes back after a restart, torn tails go, damage is refused.
 
+#![allow(clippy::print_stdout, reason = "a failing seed is named")]
+
 mod log_support;
 
 use std::{
@@ -156,12 +158,20 @@ fn a_gap_is_refused() {
     write(&log, append(entries(5..=6, 1, 10)));
 }
 
+/// Seed 4 is the one that shows a replaced tail come back after a restart, if the end of the log is not stored.
+const SEEDS: u64 = 12;
+
 #[test]
 fn a_long_log_survives_trims_purges_resets_and_restarts() {
+    for seed in 1..=SEEDS {
+        println!("seed {seed}");
+        live_long(seed);
+    }
+}
+
+fn live_long(seed: u64) {
     let folder = tempfile::tempdir().expect("a folder");
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_nanos()
-        as u64;
-    let mut random = Random(seed | 1);
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut log = open(folder.path());
     let (mut model, mut trimmed, mut term) = (Vec::<Entry>::new(), (Index(0), Term(0)), 1);
     for step in 0..600 {
