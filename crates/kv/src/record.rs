@@ -105,6 +105,9 @@ impl Head {
         let form = from.byte()?;
         let revision = Index(from.varint()?);
         let tail = if form & FORM_LONG_KEY == 0 { Bytes::new() } else { from.bytes()? };
+        if form & FORM_LONG_KEY != 0 && tail.is_empty() {
+            return Err(DecodeError::Invalid("a long key has no tail"));
+        }
         let len = from.varint()?;
         let value = match form & !FORM_LONG_KEY {
             FORM_INLINE if len <= CHUNK_BYTES as u64 => Stored::Inline(from.slice(len as usize)?),
@@ -238,6 +241,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_short_keys_record_has_one_form_only() {
+        assert!(Head::decode(Bytes::from_static(&[FORM_INLINE, 2, 0])).is_ok());
+        assert!(Head::decode(Bytes::from_static(&[FORM_INLINE | FORM_LONG_KEY, 2, 0, 0])).is_err());
     }
 
     #[test]
