@@ -35,6 +35,8 @@
 pub mod codec;
 pub mod command;
 mod execute;
+#[doc(hidden)]
+pub mod fuzz;
 mod ids;
 pub mod layout;
 pub mod limits;

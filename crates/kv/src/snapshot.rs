@@ -35,8 +35,8 @@ pub const BLOCK_BYTES: usize = 256 << 10;
 const MAGIC: [u8; 8] = *b"PONTOONS";
 const HEADER: u8 = 1;
 const PAIRS: u8 = 2;
-const END: u8 = 3;
-const FRAME_BYTES: usize = 1 + 4 + 4;
+pub(crate) const END: u8 = 3;
+pub(crate) const FRAME_BYTES: usize = 1 + 4 + 4;
 const CHECKSUM_BYTES: usize = 8;
 
 /// What a snapshot is of.
@@ -363,7 +363,7 @@ impl Header {
 }
 
 /// Fills in the length and appends the checksum.
-fn seal(mut block: Vec<u8>) -> Bytes {
+pub(crate) fn seal(mut block: Vec<u8>) -> Bytes {
     let len = (block.len() - FRAME_BYTES) as u32;
     block[5..FRAME_BYTES].copy_from_slice(&len.to_le_bytes());
     let checksum = xxh3_64(&block);

@@ -16,6 +16,8 @@
 //! - Its cache of the last block read is one per *thread*, not per engine: see `Log::undisturbed`.
 
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod options;
 mod record;
 mod scan;

@@ -1,69 +1,15 @@
-//! Valid conversations, changed at random: no parser panics, and packet boundaries never matter. (The deeper search is the
-//! fuzzers' job; this keeps them honest on every run.)
-
-mod common;
-
-use std::time::{Duration, Instant};
+//! The fuzz targets of this crate, on valid conversations changed at random.
 
 use bytes::{Bytes, BytesMut};
-use common::{Random, with_seed};
-use pontoon_kv::{Entry, GroupId, NodeId};
-use pontoon_replica::{Message, MessageKind};
+use pontoon_kv::{ConfState, Entry, GroupId, NodeId};
+use pontoon_mutate::Target;
+use pontoon_replica::{Message, MessageKind, SnapshotMeta};
 use pontoon_wire::{
     fuzz,
     handshake::{Handshake, Identity, Purpose},
     peer::{self, Body, Frame},
     resp::{Protocol, Value, encode, encode_request},
 };
-
-/// Changes a valid input for this long, with seeds counted from 0.
-fn mutate(valid: &[u8], check: fn(&[u8])) {
-    check(valid);
-    let end = Instant::now() + Duration::from_secs(2);
-    let mut seed = 0;
-    while Instant::now() < end {
-        with_seed(seed, |random| {
-            let mut bytes = valid.to_vec();
-            for _ in 0..1 + random.below(4) {
-                change(&mut bytes, random);
-            }
-            check(&bytes);
-        });
-        seed += 1;
-    }
-    assert!(seed > 100, "only {seed} inputs in two seconds");
-}
-
-fn change(bytes: &mut Vec<u8>, random: &mut Random) {
-    /// What parsers stumble over.
-    const PIECES: [&[u8]; 12] = [
-        b"\r\n",
-        b"\r",
-        b"\n",
-        b"*",
-        b"$",
-        b"-1",
-        b"9223372036854775807",
-        b"\"",
-        b"*1\r\n",
-        b"$0\r\n\r\n",
-        b"\xff\xff\xff\xff",
-        b"\0\0\0\0",
-    ];
-    let at = random.below(bytes.len() + 1);
-    match random.below(6) {
-        0 => bytes.truncate(at),
-        1 => bytes.insert(at, random.next() as u8),
-        2 => drop(bytes.splice(at..at, PIECES[random.below(PIECES.len())].iter().copied())),
-        3 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-        4 if at < bytes.len() => drop(bytes.drain(at..(at + 1 + random.below(8)).min(bytes.len()))),
-        5 if at < bytes.len() => {
-            let piece = bytes[at..(at + 1 + random.below(30)).min(bytes.len())].to_vec();
-            drop(bytes.splice(at..at, piece));
-        }
-        _ => {}
-    }
-}
 
 #[test]
 fn requests() {
@@ -72,7 +18,7 @@ fn requests() {
     encode_request(&["SET", "key", &"x".repeat(300)], &mut valid);
     valid.extend_from_slice(b"ECHO \"a \\x41 b\" 'c d' e\r\n\r\n*0\r\n");
     encode_request(&["PING"], &mut valid);
-    mutate(&valid, fuzz::resp_request);
+    run("resp_request", fuzz::resp_request, [valid]);
 }
 
 #[test]
@@ -86,7 +32,7 @@ fn replies() {
     encode(&all, Protocol::Resp3, &mut valid);
     encode(&Value::Error("ERR no".into()), Protocol::Resp2, &mut valid);
     encode(&Value::Null, Protocol::Resp2, &mut valid);
-    mutate(&valid, fuzz::resp_reply);
+    run("resp_reply", fuzz::resp_reply, [valid]);
 }
 
 #[test]
@@ -101,7 +47,10 @@ fn frames() {
         entries: vec![Entry { data: Bytes::from("data"), ..Entry::default() }],
         commit: Default::default(),
         commit_term: Default::default(),
-        snapshot: Some(Default::default()),
+        snapshot: Some(SnapshotMeta {
+            conf_state: ConfState { voters: vec![NodeId(1), NodeId(2)], ..ConfState::default() },
+            ..SnapshotMeta::default()
+        }),
         request_snapshot: Default::default(),
         reject: false,
         reject_hint: Default::default(),
@@ -109,26 +58,49 @@ fn frames() {
         priority: 0,
     };
     let mut valid = BytesMut::new();
-    for body in [Body::Message(message), Body::SnapshotBlock { sequence: 3, bytes: Bytes::from("block") }] {
+    let bodies = [
+        Body::SnapshotBegin(message.clone()),
+        Body::Message(message),
+        Body::SnapshotBlock { sequence: 3, bytes: Bytes::from("block") },
+        Body::SnapshotEnd { blocks: 4 },
+        Body::SnapshotAck { next: 4 },
+        Body::SnapshotDone { ok: true },
+    ];
+    for body in bodies {
         peer::encode(&Frame { group: GroupId(1), body }, &mut valid);
     }
-    mutate(&valid, fuzz::peer_frame);
+    run("peer_frame", fuzz::peer_frame, [valid]);
 }
 
 #[test]
 fn handshakes() {
-    // What a rightful member 2 says to the responder (member 1) that the fuzz entry point plays.
+    // What rightful members 2 say to the two sides (both member 1) that the fuzz entry point plays.
     let identity = |node| Identity {
         cluster: "fuzz".to_string(),
         node: NodeId(node),
         secret: b"secret".to_vec(),
         settings: "members 1 2 3\n".to_string(),
     };
-    let mut member = Handshake::initiator(identity(2), NodeId(1), Purpose::Snapshot, [9; 32]);
-    let mut responder = Handshake::responder(identity(1), [7; 32]);
-    let (mut said, mut heard) = (BytesMut::new(), BytesMut::new());
-    member.step(&mut BytesMut::new(), &mut said).expect("starts");
-    responder.step(&mut said.clone(), &mut heard).expect("answers");
-    member.step(&mut heard, &mut said).expect("proves itself");
-    mutate(&said, fuzz::handshake);
+    let talk = |mut initiator: Handshake, mut responder: Handshake| {
+        let (mut said, mut answered) = (BytesMut::new(), BytesMut::new());
+        initiator.step(&mut BytesMut::new(), &mut said).expect("starts");
+        responder.step(&mut said.clone(), &mut answered).expect("answers");
+        let hello_bytes = said.len();
+        initiator.step(&mut answered.clone(), &mut said).expect("proves itself");
+        responder.step(&mut BytesMut::from(&said[hello_bytes..]), &mut answered).expect("proves itself");
+        (said, answered)
+    };
+    let (said, _) = talk(
+        Handshake::initiator(identity(2), NodeId(1), Purpose::Snapshot, [9; 32]),
+        Handshake::responder(identity(1), [7; 32]),
+    );
+    let (_, answered) = talk(
+        Handshake::initiator(identity(1), NodeId(2), Purpose::Messages, [8; 32]),
+        Handshake::responder(identity(2), [9; 32]),
+    );
+    run("handshake", fuzz::handshake, [said, answered]);
+}
+
+fn run<const N: usize>(name: &'static str, check: fn(&[u8]), examples: [BytesMut; N]) {
+    Target { name, check, held_bytes_max: 64 << 10 }.run(&examples.map(Vec::from));
 }

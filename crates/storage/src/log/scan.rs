@@ -162,7 +162,7 @@ fn cut(path: &Path, keep_bytes: u64) -> Result<(), OpenError> {
 
 const MAGIC: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
 /// Magic, version u64 and alignment u64, big-endian.
-const HEADER_BYTES: usize = MAGIC.len() + 16;
+pub(super) const HEADER_BYTES: usize = MAGIC.len() + 16;
 const VERSION: u64 = 2;
 
 enum HeaderError {
@@ -203,17 +203,17 @@ fn durable_beyond(bytes: &[u8], end: usize, queue: Queue, number: u64) -> bool {
     })
 }
 
-const BATCH_HEADER_BYTES: usize = 16;
+pub(super) const BATCH_HEADER_BYTES: usize = 16;
 const CHECKSUM_BYTES: usize = 4;
 
 /// The parts of a batch: `length u56 | compression u8 | footer offset u64 | entries | crc | items | crc`.
-struct Batch<'a> {
-    length: usize,
+pub(super) struct Batch<'a> {
+    pub(super) length: usize,
     entries: &'a [u8],
-    items: &'a [u8],
+    pub(super) items: &'a [u8],
 }
 
-fn parts_at(bytes: &[u8]) -> Option<Batch<'_>> {
+pub(super) fn parts_at(bytes: &[u8]) -> Option<Batch<'_>> {
     if bytes.len() < BATCH_HEADER_BYTES {
         return None;
     }

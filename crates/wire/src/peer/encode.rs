@@ -63,6 +63,11 @@ fn frame(group: GroupId, kind: u8, body_bytes: usize, out: &mut BytesMut, body: 
     header[4] = FRAME_VERSION;
     header[5] = kind;
     header[8..16].copy_from_slice(&group.0.to_le_bytes());
+    seal(header, body);
+}
+
+/// Fills in the checksums of a header.
+pub(crate) fn seal(header: &mut [u8], body: &[u8]) {
     header[16..24].copy_from_slice(&xxh3_64(body).to_le_bytes());
     let checksum = xxh3_64(&header[..24]);
     header[24..32].copy_from_slice(&checksum.to_le_bytes());

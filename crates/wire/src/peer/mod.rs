@@ -38,6 +38,7 @@ use pontoon_kv::GroupId;
 use pontoon_replica::Message;
 
 pub use decoder::Decoder;
+pub(crate) use encode::seal;
 pub use encode::{encode, encode_message, message_bytes};
 
 /// The version of frames and bodies that this crate writes and reads.

@@ -1,21 +1,23 @@
-//! The machine's laws once more, naively: values in a hash map, every reply kept, time compared one by one.
+//! The machine's laws once more, naively: values in a map, every reply kept, time compared one by one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use pontoon_kv::{
+use crate::{
     Command, CommandError, Entry, Limits, Outcome, Proposal, Refusal, Reply, SessionId, SessionKind,
     SetCondition,
 };
 
-#[derive(Default)]
-pub(crate) struct Model {
-    pub(crate) limits: Limits,
-    pub(crate) values: HashMap<Vec<u8>, Vec<u8>>,
-    pub(crate) sessions: HashMap<SessionId, Session>,
-    pub(crate) clock: u64,
+/// What the machine should do.
+#[derive(Debug)]
+pub struct Model {
+    limits: Limits,
+    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    sessions: BTreeMap<SessionId, Session>,
+    clock: u64,
 }
 
-pub(crate) struct Session {
+#[derive(Debug)]
+struct Session {
     kind: SessionKind,
     active: u64,
     floor: u64,
@@ -23,7 +25,18 @@ pub(crate) struct Session {
 }
 
 impl Model {
-    pub(crate) fn apply(&mut self, entry: &Entry, proposals: &[Proposal]) -> Vec<Outcome> {
+    /// An empty group's.
+    pub fn new(limits: Limits) -> Model {
+        Model { limits, values: BTreeMap::new(), sessions: BTreeMap::new(), clock: 0 }
+    }
+
+    /// How many sessions are open.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The outcomes of an entry's proposals.
+    pub fn apply(&mut self, entry: &Entry, proposals: &[Proposal]) -> Vec<Outcome> {
         self.clock = self.clock.max(entry.clock.0);
         let (clock, ttl) = (self.clock, self.limits.session_ttl_ms);
         self.sessions.retain(|_, session| session.active + ttl > clock);
@@ -55,14 +68,14 @@ impl Model {
             return unknown;
         }
         match proposal {
-            Proposal::Open { .. } => unreachable!(),
+            Proposal::Open { .. } => unreachable!("answered above"),
             Proposal::KeepAlive { .. } => Outcome::Done,
             Proposal::Close { session, .. } => {
                 self.sessions.remove(session);
                 Outcome::Done
             }
             Proposal::Once { session: id, seq, ack, command } => {
-                let above = session.floor.max(ack.0) + u64::from(self.limits.session_window);
+                let above = session.floor.max(ack.0).saturating_add(u64::from(self.limits.session_window));
                 let outcome = if seq.0 < session.floor {
                     Outcome::Refused(Refusal::Stale)
                 } else if let Some(reply) = session.replies.get(&seq.0) {
@@ -71,17 +84,17 @@ impl Model {
                     Outcome::Refused(Refusal::OutsideWindow)
                 } else {
                     let reply = self.execute(command);
-                    self.sessions.get_mut(id).unwrap().replies.insert(seq.0, reply.clone());
+                    self.sessions.get_mut(id).expect("it was there").replies.insert(seq.0, reply.clone());
                     Outcome::Reply(reply)
                 };
-                let session = self.sessions.get_mut(id).unwrap();
+                let session = self.sessions.get_mut(id).expect("it was there");
                 session.floor = session.floor.max(ack.0);
                 session.replies.retain(|seq, _| *seq >= session.floor);
                 outcome
             }
             Proposal::Relay { seq, ack, attempt, command, .. } => {
                 session.floor = session.floor.max(ack.0);
-                if seq.0 < session.floor {
+                if seq.0 < session.floor || seq.0 == u64::MAX {
                     Outcome::Refused(Refusal::Stale)
                 } else if seq.0 > session.floor {
                     Outcome::Refused(Refusal::Gap { attempt: *attempt })
@@ -93,9 +106,10 @@ impl Model {
         }
     }
 
-    pub(crate) fn execute(&mut self, command: &Command) -> Reply {
+    /// The reply to a command.
+    pub fn execute(&mut self, command: &Command) -> Reply {
         let max = self.limits.value_bytes_max as usize;
-        let get = |values: &HashMap<Vec<u8>, Vec<u8>>, key: &[u8]| match values.get(key) {
+        let get = |values: &BTreeMap<Vec<u8>, Vec<u8>>, key: &[u8]| match values.get(key) {
             Some(value) => Reply::Bytes(value.clone().into()),
             None => Reply::Nil,
         };
