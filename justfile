@@ -14,6 +14,10 @@ up:
 test:
     cargo test --workspace
 
+# Every parser under libFuzzer (needs nightly and cargo-fuzz).
+fuzz seconds="60" *targets:
+    .ci/fuzz {{seconds}} {{targets}}
+
 # Licences, advisories, bans (needs cargo-deny).
 deny:
     cargo deny check
