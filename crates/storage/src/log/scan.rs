@@ -85,7 +85,7 @@ fn split_purged(mut files: Files, first: u64) -> (Files, Files) {
 fn check_complete(folder: &Path, queue: Queue, first: u64, files: &Files) -> Result<(), OpenError> {
     let first = if first > 0 { first } else { files.first().map_or(0, |(number, _)| *number) };
     let numbers = files.iter().map(|(number, _)| *number).chain(files.is_empty().then_some(0));
-    match (first..).zip(numbers).find(|(expected, number)| expected != number) {
+    match (first..=u64::MAX).zip(numbers).find(|(expected, number)| expected != number) {
         Some((missing, _)) => Err(OpenError::Missing { path: folder.join(queue.file_name(missing)) }),
         None => Ok(()),
     }
