@@ -14,7 +14,7 @@ pub struct Target {
     pub name: &'static str,
     /// Panics if a promise does not hold.
     pub check: fn(&[u8]),
-    /// What the check may hold at once, in bytes, beside [`HELD_PER_BYTE`] for each byte of the input.
+    /// What the check may hold at once, in bytes, beside 128 for each byte of the input.
     pub held_bytes_max: usize,
 }
 
