@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
+    bench::BenchArgs,
     config::{self, RawSettings},
     failure::Failure,
     units::Span,
@@ -47,6 +48,8 @@ pub enum Command {
     Del(DelArgs),
     /// Show each server's part, progress and log
     Status(StatusArgs),
+    /// Load a cluster, and measure throughput, latency and what they cost
+    Bench(Box<BenchArgs>),
 }
 
 /// A cluster on this machine.

@@ -85,15 +85,17 @@ impl Probe {
     }
 }
 
+/// A connection that waits for each reply.
 #[derive(Debug)]
-struct Connection {
+pub struct Connection {
     stream: TcpStream,
     parser: ReplyParser,
     received: BytesMut,
 }
 
 impl Connection {
-    fn open(address: &str, password: Option<&str>, deadline: Instant) -> Result<Connection, InfoError> {
+    /// Connects to this `host:port` and presents the password, if there is one.
+    pub fn open(address: &str, password: Option<&str>, deadline: Instant) -> Result<Connection, InfoError> {
         let found = address.to_socket_addrs().map_err(unreachable)?;
         let mut last = InfoError::Unreachable("no such host".to_string());
         for address in found {
@@ -120,7 +122,8 @@ impl Connection {
         }
     }
 
-    fn call(&mut self, words: &[&str], deadline: Instant) -> Result<Value, InfoError> {
+    /// Sends a request and waits for its reply.
+    pub fn call(&mut self, words: &[&str], deadline: Instant) -> Result<Value, InfoError> {
         let mut request = BytesMut::new();
         resp::encode_request(words, &mut request);
         self.stream.set_write_timeout(Some(left(deadline)?)).map_err(unreachable)?;
@@ -137,6 +140,11 @@ impl Connection {
                 count => self.received.extend_from_slice(&chunk[..count]),
             }
         }
+    }
+
+    /// The socket, for whoever goes on with it: every reply has been read.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 }
 

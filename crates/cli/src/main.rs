@@ -6,6 +6,7 @@
 )]
 
 mod args;
+mod bench;
 mod client;
 mod config;
 mod failure;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Get(args) => client::get(args),
         Command::Del(args) => client::delete(args),
         Command::Status(args) => status::run(args),
+        Command::Bench(args) => bench::run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

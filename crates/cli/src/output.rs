@@ -17,6 +17,11 @@ pub fn complain(sentence: impl Display) {
     let _ = writeln!(io::stderr().lock(), "pontoon: {sentence}");
 }
 
+/// A line on stderr about what goes on.
+pub fn note(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Bytes on stdout that were asked for: if they cannot be written, the command failed.
 pub fn deliver(parts: &[&[u8]]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

@@ -7,6 +7,11 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeVal,
+};
+
 use super::service::Service;
 
 /// The Redis whose commands and replies these are; clients look for it.
@@ -19,8 +24,14 @@ type Section = fn(&Service) -> Fields;
 pub(crate) fn text(names: &[String], service: &Service) -> String {
     let all = names.is_empty()
         || names.iter().any(|name| matches!(name.as_str(), "all" | "default" | "everything"));
-    let sections: [(&str, Section); 5] =
-        [("Server", server), ("Clients", clients), ("Memory", memory), ("Stats", stats), ("Raft", raft)];
+    let sections: [(&str, Section); 6] = [
+        ("Server", server),
+        ("Clients", clients),
+        ("Memory", memory),
+        ("Stats", stats),
+        ("CPU", cpu),
+        ("Raft", raft),
+    ];
     let mut text = String::new();
     for (title, fields) in sections {
         if !all && !names.iter().any(|name| name.eq_ignore_ascii_case(title)) {
@@ -79,6 +90,16 @@ fn stats(service: &Service) -> Fields {
         count("total_connections_received", &service.counters.accepted),
         count("total_commands_processed", &service.counters.commands),
         count("rejected_connections", &service.counters.rejected),
+        field("total_disk_written_bytes", disk_written_bytes()),
+    ]
+}
+
+fn cpu(_: &Service) -> Fields {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask about itself");
+    let seconds = |time: TimeVal| format!("{}.{:06}", time.tv_sec(), time.tv_usec());
+    vec![
+        field("used_cpu_sys", seconds(usage.system_time())),
+        field("used_cpu_user", seconds(usage.user_time())),
     ]
 }
 
@@ -113,4 +134,11 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
+}
+
+/// Bytes that this process has had written to disks; 0 where the system does not say.
+fn disk_written_bytes() -> u64 {
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+    line.and_then(|line| line.trim().parse().ok()).unwrap_or(0)
 }
