@@ -92,11 +92,12 @@ mod tests {
         let line = "--id 2 --data d --listen 127.0.0.1:1 --peer-listen 127.0.0.1:2 --password p --log-level debug \
             --cluster 1=127.0.0.1:3,2=127.0.0.1:2 --cluster-id c --secret s --key-bytes-max 1KiB --value-bytes-max 2KiB \
             --sessions-max 3 --session-window 4 --session-ttl 5s --connections-max 6 --request-timeout 7s \
-            --snapshot-log-bytes 8KiB --cache-bytes 9MiB --memtable-bytes 10MiB --tick-ms 11 --heartbeat-ticks 12 --election-ticks 26";
+            --snapshot-log-bytes 8KiB --cache-bytes 9MiB --memtable-bytes 10MiB --tick-ms 11 --heartbeat-ticks 12 --election-ticks 26 \
+            --fault-fsync-delay-ms 13";
         let text = "id = 2\ndata = 'd'\nlisten = '127.0.0.1:1'\npeer-listen = '127.0.0.1:2'\npassword = 'p'\nlog-level = 'debug'\n\
             cluster-id = 'c'\nsecret = 's'\nkey-bytes-max = 1024\nvalue-bytes-max = '2KiB'\nsessions-max = 3\nsession-window = 4\n\
             session-ttl = '5s'\nconnections-max = 6\nrequest-timeout = '7s'\nsnapshot-log-bytes = 8192\ncache-bytes = '9MiB'\n\
-            memtable-bytes = '10MiB'\ntick-ms = 11\nheartbeat-ticks = 12\nelection-ticks = 26\n\
+            memtable-bytes = '10MiB'\ntick-ms = 11\nheartbeat-ticks = 12\nelection-ticks = 26\nfault-fsync-delay-ms = 13\n\
             [cluster]\n1 = '127.0.0.1:3'\n2 = '127.0.0.1:2'\n";
         let from_flags = load(flags(line), None).unwrap();
         let from_file = load(RawSettings::default(), Some(file(text).path())).unwrap();

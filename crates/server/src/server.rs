@@ -202,6 +202,7 @@ impl Threads {
             reader: reader.clone(),
             inbox: inbox.clone(),
             backlog: backlog.clone(),
+            fault_fsync_delay: settings.fault_fsync_delay,
             fatal: fatal.clone(),
         };
         let log_reader =

@@ -62,6 +62,8 @@ pub struct Settings {
     pub cache_bytes: u64,
     /// A memtable of the state store is flushed at this size, in bytes.
     pub memtable_bytes: u64,
+    /// A fault, for experiments: each write of the log takes this much longer, as if on a slow disk.
+    pub fault_fsync_delay: Duration,
 }
 
 impl Settings {
@@ -87,6 +89,7 @@ impl Settings {
             election_ticks: 16,
             cache_bytes: 32 << 20,
             memtable_bytes: 16 << 20,
+            fault_fsync_delay: Duration::ZERO,
         }
     }
 }

@@ -170,6 +170,11 @@ pub fn check(raw: RawSettings) -> Result<Settings, ConfigError> {
             raw.memtable_bytes.map_or(defaults.memtable_bytes, |size| size.0),
             64 << 10..=1 << 30,
         )?,
+        fault_fsync_delay: Duration::from_millis(number(
+            "--fault-fsync-delay-ms",
+            raw.fault_fsync_delay_ms.unwrap_or(0),
+            0..=10_000,
+        )?),
     })
 }
 

@@ -147,6 +147,9 @@ pub struct RawSettings {
     /// [default: 16]
     #[arg(long, value_name = "TICKS", env = "PONTOON_ELECTION_TICKS", help_heading = "Resources and time")]
     pub election_ticks: Option<u64>,
+    /// A fault, for experiments: every fsync of the log takes this much longer, in milliseconds. [default: 0]
+    #[arg(long, value_name = "MS", env = "PONTOON_FAULT_FSYNC_DELAY_MS", hide = true)]
+    pub fault_fsync_delay_ms: Option<u64>,
 }
 
 impl RawSettings {
@@ -179,6 +182,7 @@ impl RawSettings {
             tick_ms: self.tick_ms.or(other.tick_ms),
             heartbeat_ticks: self.heartbeat_ticks.or(other.heartbeat_ticks),
             election_ticks: self.election_ticks.or(other.election_ticks),
+            fault_fsync_delay_ms: self.fault_fsync_delay_ms.or(other.fault_fsync_delay_ms),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The log's threads: one writes and syncs, one reads for followers that lag and purges what was trimmed.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender};
 use pontoon_kv::{GroupId, Index};
@@ -39,6 +39,8 @@ pub(crate) struct LogWriter {
     pub(crate) reader: Sender<ReadJob>,
     pub(crate) inbox: Sender<Event>,
     pub(crate) backlog: Arc<Backlog>,
+    /// [`crate::Settings::fault_fsync_delay`]
+    pub(crate) fault_fsync_delay: Duration,
     pub(crate) fatal: Fatal,
 }
 
@@ -58,6 +60,9 @@ impl LogWriter {
                 let number = last.number;
                 if let Err(error) = self.log.write(&persists) {
                     return self.fatal.report(error);
+                }
+                if !self.fault_fsync_delay.is_zero() {
+                    thread::sleep(self.fault_fsync_delay);
                 }
                 if persists.iter().any(|(_, persist)| persist.trim_to.is_some() || persist.reset_to.is_some())
                 {
