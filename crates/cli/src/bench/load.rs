@@ -134,14 +134,14 @@ impl Load {
         now: Instant,
         tally: &mut Tally,
     ) -> Option<Instant> {
-        loop {
-            let (number, due) = phase.pace.turn(*turn)?;
-            if due > now {
-                return Some(due);
-            }
-            *turn += 1;
-            self.send(number, phase, tally);
+        let (first, turns) = (*turn, phase.pace.turns(now));
+        let connections = self.slots.len() as u64;
+        // A connection sends all that is due of it, so that one visit is enough however late it comes.
+        for turn in first..turns.min(first + connections) {
+            self.send((turn % connections) as usize, phase, tally);
         }
+        *turn = turns;
+        phase.pace.turn(turns)
     }
 
     fn send(&mut self, number: usize, phase: &Phase<'_>, tally: &mut Tally) {

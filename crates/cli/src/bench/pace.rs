@@ -51,11 +51,24 @@ impl Pace {
         (all + schedule.connections - 1).saturating_sub(connection as u64) / schedule.connections
     }
 
-    /// At a fixed rate: the connection whose turn is the `turn`th (from 0) of all, and when. None after the end.
-    pub fn turn(&self, turn: u64) -> Option<(usize, Instant)> {
-        let schedule = self.schedule.as_ref()?;
-        let due = self.due(schedule, turn);
-        (due < self.end).then_some(((turn % schedule.connections) as usize, due))
+    /// At a fixed rate: how many requests of all connections should have started by now.
+    pub fn turns(&self, now: Instant) -> u64 {
+        let Some(schedule) = &self.schedule else { return 0 };
+        let mut turns = ((now - self.start).as_secs_f64() / schedule.interval) as u64;
+        // What is due by `start_of` must be due here, whichever way a division is rounded.
+        while self.due(schedule, turns) <= now {
+            turns += 1;
+        }
+        while turns > 0 && self.due(schedule, turns - 1) > now {
+            turns -= 1;
+        }
+        turns
+    }
+
+    /// At a fixed rate: when the `turn`th request (from 0) of all is due. None after the end.
+    pub fn turn(&self, turn: u64) -> Option<Instant> {
+        let due = self.due(self.schedule.as_ref()?, turn);
+        (due < self.end).then_some(due)
     }
 
     fn due(&self, schedule: &Schedule, number: u64) -> Instant {
@@ -78,7 +91,8 @@ mod tests {
             Some(after(400)),
             "late, and measured from when it was due"
         );
-        assert_eq!(pace.turn(4), Some((1, after(400))));
+        assert_eq!([0, 99, 100, 450].map(|ms| pace.turns(after(ms))), [1, 1, 2, 5]);
+        assert_eq!(pace.turn(4), Some(after(400)));
         assert_eq!(pace.turn(10), None);
         assert_eq!([0, 1, 2].map(|connection| pace.owed(connection)), [4, 3, 3]);
         assert_eq!(pace.start_of(0, 4, after(5000)), None, "no request starts after the end");
@@ -89,6 +103,6 @@ mod tests {
         let pace = Pace::closed(Duration::from_secs(1));
         assert_eq!(pace.start_of(5, 1000, pace.start), Some(pace.start));
         assert_eq!(pace.start_of(5, 1000, pace.end()), None);
-        assert_eq!((pace.turn(0), pace.owed(0)), (None, 0));
+        assert_eq!((pace.turns(pace.end()), pace.turn(0), pace.owed(0)), (0, None, 0));
     }
 }
