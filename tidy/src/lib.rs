@@ -23,7 +23,7 @@ pub fn read(path: impl AsRef<Path>) -> String {
 /// All Rust files of the project, with their paths from the root.
 pub fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    for folder in ["crates", "tidy", "fuzz"] {
+    for folder in ["bench", "crates", "tidy", "fuzz"] {
         collect(&root().join(folder), &mut found);
     }
     found.sort();
