@@ -21,3 +21,7 @@ fuzz seconds="60" *targets:
 # Licences, advisories, bans (needs cargo-deny).
 deny:
     cargo deny check
+
+# Pontoon beside etcd and Redis (needs etcd-server and redis-server).
+compare:
+    cargo run --release --manifest-path bench/compare/Cargo.toml
