@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{
     Finding,
@@ -32,11 +32,13 @@ pub fn run(lab: &Lab) -> Result<Finding> {
     let follower = (cluster.pontoon.leader()? + 1) % cluster.pontoon.len();
     let mut phases = vec![("all three up", steady(lab, &cluster, follower, rate)?)];
 
+    let had = cluster.pontoon.figure(follower, "raft_last_index")?;
     cluster.pontoon.kill(follower);
     phases.push(("one follower down", steady(lab, &cluster, follower, rate)?));
     let missed = cluster.pontoon.figure(cluster.pontoon.leader()?, "raft_last_index")?;
     let trimmed = cluster.pontoon.figure(cluster.pontoon.leader()?, "raft_trimmed_index")?;
 
+    ensure!(had < trimmed, "the log reaches back to what the follower has: give more --seconds");
     cluster.pontoon.start_server(follower)?;
     let (report, took) = caught_up_meanwhile(lab, &cluster, follower, rate)?;
     phases.push(("it is back and catches up", report));
@@ -49,8 +51,8 @@ pub fn run(lab: &Lab) -> Result<Finding> {
     say(format_args!("the follower {took}"));
     let text = format!(
         "Puts of 256 bytes at {} a second (half the peak), 16 x 64 at most in flight, through the two other servers. The log is\n\
-         trimmed at {LOG_BOUND}: when the follower came back, the others had entries {trimmed} to {missed} only, so it needed a\n\
-         snapshot. It {took}.\n\n{}",
+         trimmed at {LOG_BOUND}: when the follower came back, it had the entries up to {had}, and the others only those from\n\
+         {trimmed} to {missed}, so it needed a snapshot. It {took}.\n\n{}",
         count(Some(rate as f64)),
         phase_table(&phases)
     );
