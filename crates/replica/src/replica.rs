@@ -5,7 +5,7 @@ mod happened;
 #[cfg(feature = "mutants")]
 mod mutants;
 
-use pontoon_kv::{CallId, Index, NodeId, Term};
+use pontoon_kv::{CallId, Entry, Index, NodeId, Term};
 use raft::{RawNode, SnapshotStatus, StateRole};
 
 use crate::{
@@ -61,8 +61,7 @@ impl Replica {
     /// elections): the driver has checked both.
     pub fn new(config: Config, restored: Restored) -> Replica {
         let applied = restored.applied.index;
-        let last_clock = restored.entries.last().map_or(0, |entry| entry.clock.0);
-        let clock = restored.applied.clock.0.max(last_clock);
+        let clock = restored.applied.clock.0.max(latest_clock(&restored.entries));
         let raft_config = raft::Config {
             id: config.node.0,
             election_tick: config.election_ticks as usize,
@@ -210,10 +209,55 @@ impl Replica {
     }
 }
 
+/// The latest time that entries are stamped with. It need not be the last one's: that of a new leader has no stamp.
+fn latest_clock(entries: &[Entry]) -> u64 {
+    entries.iter().map(|entry| entry.clock.0).max().unwrap_or_default()
+}
+
 /// The finalizer of splitmix64: spreads a seed over all bits.
 fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use pontoon_kv::{Applied, ClusterTime, ConfState, GroupId};
+
+    use super::*;
+    use crate::{HardState, io::Request};
+
+    /// Found by the simulator: after a restart the cluster clock stood still until its leader's had made up for what the log
+    /// knew already, if the log ended with a new leader's entry, which has no stamp.
+    #[test]
+    fn the_clock_goes_on_from_the_latest_stamp_in_the_log() {
+        let stamped = ClusterTime(60_000);
+        let entry =
+            |index, term, clock| Entry { index: Index(index), term: Term(term), clock, data: Bytes::new() };
+        let conf_state = ConfState { voters: vec![NodeId(1)], ..ConfState::default() };
+        let restored = Restored {
+            hard_state: HardState { term: Term(2), ..HardState::default() },
+            applied: Applied { conf_state, ..Applied::default() },
+            trimmed: (Index(0), Term(0)),
+            entries: vec![entry(1, 1, stamped), entry(2, 2, ClusterTime(0))],
+        };
+        let mut replica = Replica::new(Config::new(GroupId(1), NodeId(1), 7), restored);
+        replica.step(Input::Request(Ticket(1), Request::OpenSession));
+        let mut stamps = Vec::new();
+        for _ in 0..100 {
+            replica.step(Input::Tick);
+            for output in replica.outputs() {
+                if let Output::Persist(persist) = output {
+                    stamps.extend(persist.entries.iter().map(|entry| entry.clock));
+                    replica.step(Input::Persisted(persist.number));
+                }
+            }
+        }
+        stamps.retain(|stamp| *stamp > ClusterTime(0));
+        assert!(!stamps.is_empty(), "what was asked for is in the log");
+        assert!(stamps.iter().all(|stamp| *stamp >= stamped), "{stamps:?} are not before {stamped}");
+    }
 }

@@ -6,7 +6,7 @@ use pontoon_kv::mutants::{Mutant, planted};
 use pontoon_kv::{Index, NodeId, Proposal, SessionKind, Term};
 use raft::eraftpb;
 
-use super::Replica;
+use super::{Replica, latest_clock};
 use crate::{
     HardState, Message, MessageKind,
     blocks::Blocks,
@@ -159,7 +159,7 @@ impl Replica {
         let own = sync || reset_to.is_some() || !entries.is_empty();
         if own {
             let entries: Vec<_> = entries.into_iter().map(convert::entry_from_raft).collect();
-            self.clock = entries.last().map_or(0, |entry| entry.clock.0).max(self.clock);
+            self.clock = latest_clock(&entries).max(self.clock);
             let persist = Persist { sync: true, reset_to, hard_state, entries, ..Persist::default() };
             if let Some(persist) = self.persists.push(persist) {
                 self.outputs.push(Output::Persist(persist));
