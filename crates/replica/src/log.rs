@@ -105,6 +105,11 @@ impl LogWindow {
         self.bytes_total - self.bytes_trimmed
     }
 
+    /// Bytes of the entries that are in memory.
+    pub(crate) fn window_bytes(&self) -> u64 {
+        self.window_bytes
+    }
+
     fn window_first(&self) -> u64 {
         self.last + 1 - self.window.len() as u64
     }

@@ -180,6 +180,7 @@ impl Replica {
             last: self.raft.store().last(),
             trimmed: self.raft.store().trimmed(),
             log_bytes: self.raft.store().bytes(),
+            window_bytes: self.raft.store().window_bytes(),
             waiting: self.waiting() as u64,
         }
     }

@@ -47,6 +47,8 @@ pub struct Status {
     pub trimmed: Index,
     /// Bytes of entries in the log.
     pub log_bytes: u64,
+    /// Of these, bytes that are in memory.
+    pub window_bytes: u64,
     /// Requests that wait for an answer.
     pub waiting: u64,
 }
