@@ -191,7 +191,7 @@ impl Threads {
         let (log_jobs, log_queue) = unbounded();
         let (reader, reader_queue) = unbounded();
         let backlog = Arc::new(Backlog::default());
-        let pinned = Arc::new(Pinned::default());
+        let pinned = Arc::new(Pinned::new(fatal.clone()));
         let replica = Replica::new(replica_config(settings, seed), restored);
 
         incoming.open(machine.store().handle());

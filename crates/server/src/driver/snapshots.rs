@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use pontoon_kv::{
-    GroupId, Index, NodeId, Store,
+    GroupId, Index, NodeId, Reader, Store,
     snapshot::{Part, SnapshotReader, SnapshotWriter},
 };
 use pontoon_replica::{Message, SnapshotMeta};
@@ -16,18 +16,22 @@ use pontoon_storage::{
     state::{Stage, Staged, StateHandle},
 };
 
-use super::apply::meta_of;
+use super::{Fatal, apply::meta_of};
 use crate::peer::{SnapshotSink, SnapshotSource, SnapshotStage};
 
 type View = <StateStore as Store>::View;
 
 /// Views pinned for followers until they are streamed.
-#[derive(Default)]
 pub(crate) struct Pinned {
     views: Mutex<BTreeMap<NodeId, SnapshotWriter<View>>>,
+    fatal: Fatal,
 }
 
 impl Pinned {
+    pub(crate) fn new(fatal: Fatal) -> Pinned {
+        Pinned { views: Mutex::default(), fatal }
+    }
+
     pub(crate) fn pin(&self, to: NodeId, snapshot: SnapshotWriter<View>) {
         self.views.lock().expect("no panic holds this lock").insert(to, snapshot);
     }
@@ -40,15 +44,23 @@ impl Pinned {
     pub(crate) fn take(&self, to: NodeId, index: Index) -> Option<Box<dyn SnapshotSource + Send>> {
         let pinned = self.views.lock().expect("no panic holds this lock").remove(&to);
         let snapshot = pinned.filter(|snapshot| snapshot.header().applied.index == index)?;
-        Some(Box::new(Source(snapshot)))
+        Some(Box::new(Source { snapshot, fatal: self.fatal.clone() }))
     }
 }
 
-struct Source(SnapshotWriter<View>);
+/// A view as it is streamed. If it cannot be read, this server's state is damaged, and the server must stop: as a leader it would
+/// start the transfer anew for ever, and the follower would never catch up.
+struct Source<R> {
+    snapshot: SnapshotWriter<R>,
+    fatal: Fatal,
+}
 
-impl SnapshotSource for Source {
+impl<R: Reader> SnapshotSource for Source<R> {
     fn next_block(&mut self) -> Result<Option<Bytes>, String> {
-        self.0.next_block().map_err(|error| error.to_string())
+        self.snapshot.next_block().map_err(|error| {
+            self.fatal.report(&error);
+            error.to_string()
+        })
     }
 }
 
@@ -123,5 +135,41 @@ impl SnapshotStage for Arriving {
         let staged = self.stage.finish().map_err(|error| error.to_string())?;
         self.arrived.lock().expect("no panic holds this lock").push((self.meta, staged));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_kv::{Applied, Encoding, StoreError, layout::APPLIED_KEY};
+
+    use super::*;
+
+    /// A state of which only the applied record can be read.
+    struct Damaged;
+
+    impl Reader for Damaged {
+        fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+            assert_eq!(key, APPLIED_KEY);
+            Ok(Some(Applied { index: Index(1), ..Applied::default() }.encode()))
+        }
+
+        fn scan(
+            &self,
+            _from: &[u8],
+            _to: &[u8],
+            _visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
+        ) -> Result<(), StoreError> {
+            Err(StoreError("a block does not match its checksum".to_string()))
+        }
+    }
+
+    #[test]
+    fn damage_that_a_snapshot_comes_upon_stops_the_server() {
+        let (fatal, failed) = crossbeam_channel::bounded(1);
+        let snapshot = SnapshotWriter::new(Damaged, GroupId(1)).expect("its header can be made");
+        let mut source = Source { snapshot, fatal: Fatal(fatal) };
+        while matches!(source.next_block(), Ok(Some(_))) {}
+        let reason = failed.try_recv().expect("the server is told to stop");
+        assert!(reason.contains("checksum"), "{reason}");
     }
 }
