@@ -242,6 +242,8 @@ impl Total {
         sum.elections += run.elections;
         sum.snapshots += run.snapshots;
         sum.log_reads += run.log_reads;
+        sum.fail_stops += run.fail_stops;
+        sum.refused_starts += run.refused_starts;
         for (kind, times) in &run.faults {
             *sum.faults.entry(kind).or_default() += times;
         }
@@ -263,6 +265,8 @@ impl Total {
             ("elections", counts.elections.to_string()),
             ("snapshots installed", counts.snapshots.to_string()),
             ("reads of the log's older part", counts.log_reads.to_string()),
+            ("servers stopped by their disk", counts.fail_stops.to_string()),
+            ("starts refused on damage", counts.refused_starts.to_string()),
         ];
         rows.extend(counts.faults.iter().map(|(kind, times)| (*kind, times.to_string())));
         rows.iter().map(|(name, value)| format!("{name:<32} {value}\n")).collect()

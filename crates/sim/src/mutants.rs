@@ -47,6 +47,10 @@ pub enum Mutant {
     UnknownIsNotExecuted,
     /// Replies of one turn get crossed.
     RepliesCrossed,
+    /// What a disk failed to sync is acknowledged.
+    FailedSyncIgnored,
+    /// A damaged log is cut off at the damage, as a torn one is.
+    DamageCutOff,
 }
 
 /// What must find a mutant.
@@ -91,7 +95,7 @@ const fn deep(number: u32, mutant: Deep, hunt: Hunt, seeds_max: u64) -> Case {
 }
 
 /// All mutants, by number.
-pub const CASES: [Case; 30] = [
+pub const CASES: [Case; 32] = [
     driver(1, Mutant::WaiterEnteredLate, Hunt::Row(Row::Speed), 1),
     driver(2, Mutant::ApplyWaitsForClient, Hunt::Seeds, 20),
     deep(4, Deep::WokenByIndex, Hunt::Seeds, 100),
@@ -118,7 +122,9 @@ pub const CASES: [Case; 30] = [
     driver(32, Mutant::InstallNotDurable, Hunt::Seeds, 200),
     driver(34, Mutant::VoteBeforeDisk, Hunt::Seeds, 1),
     driver(35, Mutant::AppendBeforeDisk, Hunt::Seeds, 1),
+    driver(35, Mutant::FailedSyncIgnored, Hunt::Seeds, 20),
     deep(36, Deep::CountsOlderTerms, Hunt::Script(Script::Figure8), 1),
+    driver(37, Mutant::DamageCutOff, Hunt::Seeds, 200),
     driver(38, Mutant::HeartbeatCommitsAll, Hunt::Seeds, 200),
     driver(40, Mutant::UnknownIsNotExecuted, Hunt::Seeds, 20),
     driver(43, Mutant::RepliesCrossed, Hunt::Row(Row::Concurrent), 1),

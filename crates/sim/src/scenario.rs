@@ -5,7 +5,7 @@ use pontoon_kv::{Reply, state_hash, verify};
 use pontoon_replica::Config;
 
 use crate::{
-    check::{Violation, check_appends},
+    check::{Violation, check_exactly_once, check_sessions},
     client::{ClerkCaller, PlainCaller, SessionCaller},
     linearizability::{Action, Observation, Operation, Verdict, check},
     rng::Rng,
@@ -19,8 +19,12 @@ const QUIET_WITHIN_US: u64 = 30 * SECOND;
 /// Then each server serves a write and a read within this.
 const SERVES_WITHIN_US: u64 = 10 * SECOND;
 
-/// Then all servers' states are equal within this.
-const EQUAL_WITHIN_US: u64 = 10 * SECOND;
+/// Then all servers' states are equal, and nothing waits, within this. (A view that was pinned for a follower which does not want
+/// it any more is let go after ten seconds of its server's clock.)
+const EQUAL_WITHIN_US: u64 = 15 * SECOND;
+
+/// Sessions that live no longer than this are waited for at the end, in milliseconds.
+const SESSION_TTL_MS_MAX: u64 = 2_000;
 
 /// What a seed stands for.
 #[derive(Debug, Clone)]
@@ -119,7 +123,27 @@ impl Scenario {
         world.run_for(SECOND)?;
         world.plan_faults(self.faults.clone());
         world.run_for(self.faults_for_us)?;
-        settle(world)
+        settle(world)?;
+        self.sessions_expire(world)
+    }
+
+    /// Idle for long enough, the cluster has forgotten all sessions but those that are kept alive: each server's own, and the
+    /// clerks'.
+    fn sessions_expire(&self, world: &mut World) -> Result<(), Violation> {
+        let ttl_ms = self.setup.config.limits.session_ttl_ms;
+        if ttl_ms > SESSION_TTL_MS_MAX {
+            return Ok(());
+        }
+        // Clocks may go slow.
+        world.run_for(2 * ttl_ms * MS)?;
+        let standing = world.standing();
+        let client = world.add_client(None, |rng| Box::new(PlainCaller::new(rng, standing.clone())));
+        // Sessions expire with the entries of the log.
+        world.ask_for(client, "last", Action::Put(Bytes::from_static(b"last;")))?;
+        all_states_are_equal(world)?;
+        let (clerks, _) = self.clients;
+        let users = standing.len() + clerks.div_ceil(2);
+        standing.iter().try_for_each(|server| check_sessions(world.sessions(*server), users))
     }
 }
 
@@ -146,7 +170,7 @@ fn tuned(usual: Config, rng: &mut Rng) -> Config {
     config
 }
 
-/// Everything heals; then every server serves, all states are equal, nothing waits any more, and the history is legal.
+/// Everything heals; then every server whose disk is sound serves, all states are equal, nothing waits any more, and the history is legal.
 ///
 /// # Errors
 ///
@@ -166,7 +190,7 @@ pub fn settle(world: &mut World) -> Result<(), Violation> {
 }
 
 fn every_server_serves(world: &mut World) -> Result<(), Violation> {
-    for server in 0..world.len() {
+    for server in world.standing() {
         let client = world.add_client(None, |rng| Box::new(PlainCaller::new(rng, vec![server])));
         let key = format!("served-by-{server}");
         let start = world.now();
@@ -190,18 +214,20 @@ fn every_server_serves(world: &mut World) -> Result<(), Violation> {
 }
 
 fn all_states_are_equal(world: &mut World) -> Result<(), Violation> {
+    let standing = world.standing();
     let at_rest = |world: &World| {
-        let applied: Vec<_> = (0..world.len()).map(|server| world.applied_state(server).index()).collect();
-        applied.iter().all(|index| *index == applied[0])
-            && (0..world.len()).all(|server| world.waiting(server) == 0)
+        let up = standing.iter().all(|server| world.is_up(*server));
+        let index = |server: &usize| world.applied_state(*server).index();
+        up && standing.iter().all(|server| index(server) == index(&standing[0]))
+            && standing.iter().all(|server| world.held(*server).is_nothing())
     };
     if !world.run_while(EQUAL_WITHIN_US, |world| !at_rest(world))? {
         let all: Vec<_> =
-            (0..world.len()).map(|server| (world.status(server), world.waiting(server))).collect();
+            standing.iter().map(|server| (world.status(*server), world.held(*server))).collect();
         return Err(Violation::new("all servers come to rest, and nothing waits", format!("{all:?}")));
     }
     let mut hashes = Vec::new();
-    for server in 0..world.len() {
+    for server in standing {
         let state = world.applied_state(server);
         verify(state)
             .map_err(|error| Violation::new("a state is whole", format!("server {server}: {error}")))?;
@@ -234,7 +260,7 @@ pub fn history_is_legal(world: &mut World) -> Result<(), Violation> {
             crate::linearizability::End::Returned { result: Observation::Value(value), .. } => value.clone(),
             other => return Err(Violation::new("a last read is answered", format!("{other:?}"))),
         };
-        check_appends(&of_key, &value.unwrap_or_default())?;
+        check_exactly_once(&of_key, &value.unwrap_or_default())?;
     }
     match check(world.history.operations()) {
         Verdict::Linearizable => Ok(()),

@@ -1,26 +1,30 @@
 //! What must hold in every run: one property a file, each with its source.
 
-mod appends;
+mod bounded_memory;
+mod cluster_clock;
 mod durable_majority;
 mod durable_promises;
 mod election_safety;
+mod exactly_once;
 mod leader_completeness;
+mod log_continues;
 mod log_matching;
 mod state_machine_safety;
 
 use std::fmt;
 
-use pontoon_kv::Entry;
+use pontoon_kv::{ClusterTime, Entry, Index};
 use pontoon_replica::{Message, Role, Status};
 
 use self::{
-    durable_majority::DurableMajority, election_safety::ElectionSafety,
+    cluster_clock::ClusterClock, durable_majority::DurableMajority, election_safety::ElectionSafety,
     leader_completeness::LeaderCompleteness, log_matching::LogMatching,
     state_machine_safety::StateMachineSafety,
 };
 use crate::world::{Disk, LogImage, Server, Synced, node};
 
-pub use appends::check_appends;
+pub use bounded_memory::{Held, check_sessions};
+pub use exactly_once::check_exactly_once;
 
 /// A property does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,7 @@ pub(crate) struct Checks {
     leader_completeness: LeaderCompleteness,
     state_machine_safety: StateMachineSafety,
     durable_majority: DurableMajority,
+    cluster_clock: ClusterClock,
     /// (term, leads) of each server as last seen.
     seen: Vec<(u64, bool)>,
 }
@@ -66,6 +71,7 @@ impl Checks {
             leader_completeness: LeaderCompleteness::default(),
             state_machine_safety: StateMachineSafety::default(),
             durable_majority: DurableMajority::default(),
+            cluster_clock: ClusterClock::default(),
             seen: vec![(0, false); servers],
         }
     }
@@ -90,6 +96,11 @@ impl Checks {
         self.leader_completeness.on_leader(status.term, node(server), &log())
     }
 
+    /// A disk may have changed.
+    pub(crate) fn on_disk(&self, disk: &Disk) -> Result<(), Violation> {
+        log_continues::on_disk(disk)
+    }
+
     /// These got onto a disk.
     pub(crate) fn on_durable(&mut self, synced: &[Synced]) -> Result<(), Violation> {
         synced.iter().try_for_each(|synced| self.log_matching.on_durable(synced))
@@ -108,6 +119,16 @@ impl Checks {
             self.durable_majority.on_apply(entry, disks)?;
         }
         Ok(())
+    }
+
+    /// A server has applied a batch up to `index`; the cluster clock cannot be beyond `limit_ms`.
+    pub(crate) fn on_applied(
+        &mut self,
+        index: Index,
+        clock: ClusterTime,
+        limit_ms: u64,
+    ) -> Result<(), Violation> {
+        self.cluster_clock.on_applied(index, clock, limit_ms)
     }
 
     /// A server is about to send this; `disk` is its own.

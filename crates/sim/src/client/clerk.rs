@@ -145,6 +145,7 @@ fn words(command: Command) -> Vec<Bytes> {
         Command::Get { key } => vec![word(b"GET"), key],
         Command::Set { key, value, .. } => vec![word(b"SET"), key, value],
         Command::Append { key, value } => vec![word(b"APPEND"), key, value],
+        Command::IncrBy { key, delta } => vec![word(b"INCRBY"), key, Bytes::from(delta.to_string())],
         Command::Del { keys } => [vec![word(b"DEL")], keys].concat(),
         other => panic!("clients of the simulator do not ask for {other:?}"),
     }
@@ -182,6 +183,10 @@ fn command(words: &[Bytes]) -> Command {
         }
         b"APPEND" => Command::Append { key, value: words[2].clone() },
         b"DEL" => Command::Del { keys: words[1..].to_vec() },
+        b"INCRBY" => {
+            let delta = std::str::from_utf8(&words[2]).expect("a number is text");
+            Command::IncrBy { key, delta: delta.parse().expect("a number is one") }
+        }
         other => panic!("no client of the simulator sends {other:?}"),
     }
 }

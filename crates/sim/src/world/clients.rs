@@ -1,7 +1,7 @@
 //! Clients: what they ask and when, and how their requests and replies travel.
 
 use bytes::Bytes;
-use pontoon_kv::{NodeId, Reply};
+use pontoon_kv::{Command, NodeId, Reply};
 use pontoon_replica::{Answer, Input, Request, Ticket};
 
 use super::{ClientId, Server, World, event::Event, network::Fate, node};
@@ -13,6 +13,9 @@ use crate::{
     rng::Rng,
     time::SECOND,
 };
+
+/// Operations from here on are on no record: no history tells of them.
+const OFF_RECORD: Op = 1 << 32;
 
 /// Stands for whoever asks past all clients.
 const BARE: ClientId = ClientId::MAX;
@@ -124,12 +127,24 @@ impl World {
     /// A client asks something. Its ending is told by [`World::ending`].
     pub fn call(&mut self, client: ClientId, key: &Bytes, action: Action) -> Op {
         let op = self.history.call(client as u64, key.clone(), action.clone());
-        self.trace.line(self.now, format_args!("c{client} calls {op}: {key:?} {action:?}"));
+        self.ask_op(client, op, command(key, &action));
+        op
+    }
+
+    /// As [`World::call`], for what no history tells of.
+    pub fn submit(&mut self, client: ClientId, command: Command) -> Op {
+        let op = OFF_RECORD + self.submitted;
+        self.submitted += 1;
+        self.ask_op(client, op, command);
+        op
+    }
+
+    fn ask_op(&mut self, client: ClientId, op: Op, command: Command) {
+        self.trace.line(self.now, format_args!("c{client} calls {op}: {command:?}"));
         let asking = &mut self.clients[client];
         asking.in_flight += 1;
-        asking.caller.call(self.now, op, command(key, &action));
+        asking.caller.call(self.now, op, command);
         self.act(client);
-        op
     }
 
     /// How an operation ended, if it has.
@@ -181,7 +196,9 @@ impl World {
                 Act::Send { server, attempt, request } => self.ask(id, server, attempt, request),
                 Act::End(op, ending) => {
                     self.trace.line(self.now, format_args!("c{id} ends {op}: {ending:?}"));
-                    self.history.end(op, &ending);
+                    if op < OFF_RECORD {
+                        self.history.end(op, &ending);
+                    }
                     self.counts.operations += 1;
                     self.counts.unknown += u64::from(ending == Ending::Unknown);
                     let client = &mut self.clients[id];

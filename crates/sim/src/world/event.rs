@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pontoon_kv::{Command, Index, MemStore, NodeId};
 use pontoon_replica::{Answer, Input, Request, Ticket};
 
+use super::tables::Tables;
 use crate::client::Attempt;
 
 /// A server's place in the world's list, from 0.
@@ -50,8 +51,8 @@ pub(crate) enum Local {
     Turn,
     /// The log thread looks for what waits.
     Write,
-    /// The disk has synced what was written last.
-    Synced,
+    /// The disk has what was written last; synced, if that was asked for.
+    Written { sync: bool },
     /// The apply thread has finished the first job of its queue.
     Applied,
     /// Reads are executed.
@@ -63,7 +64,7 @@ pub(crate) enum Local {
     /// The state is handed to the disk.
     Flush,
     /// The disk has this state.
-    Flushed(MemStore),
+    Flushed(Tables<MemStore>),
     /// The store flushes of its own accord now and then.
     FlushUnasked,
     /// Who waits for a ticket is entered.
@@ -72,7 +73,7 @@ pub(crate) enum Local {
     /// Something comes in.
     Input(Box<Input>),
     /// The process ends, after its farewell.
-    Exit,
+    Exit { again: bool },
 }
 
 /// What is to happen, by time; of what is due at the same time, the first scheduled comes first.

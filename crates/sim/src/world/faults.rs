@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Links, Server, World, event::Event, node};
+use super::{Links, Server, World, event::Event, failing::DiskFault, node};
 use crate::{
     rng::Rng,
     time::{MS, SECOND},
@@ -31,11 +31,19 @@ pub enum FaultKind {
     BadLinks,
     /// A disk takes long to sync.
     SlowDisk,
+    /// A disk has no space left: its server stops, and starts again once there is some.
+    FullDisk,
+    /// A disk's syncs fail: its server stops, and starts again once they succeed.
+    FailingDisk,
+    /// A bit of a stored record flips. A majority of the disks always stays sound.
+    BitFlip,
+    /// A server's clock leaps ahead, or stands still.
+    ClockJump,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [FaultKind; 10] = [
+    pub const ALL: [FaultKind; 14] = [
         FaultKind::Crash,
         FaultKind::CrashAll,
         FaultKind::Stop,
@@ -46,6 +54,10 @@ impl FaultKind {
         FaultKind::Flap,
         FaultKind::BadLinks,
         FaultKind::SlowDisk,
+        FaultKind::FullDisk,
+        FaultKind::FailingDisk,
+        FaultKind::BitFlip,
+        FaultKind::ClockJump,
     ];
 
     /// As in tables and on the command line.
@@ -61,6 +73,10 @@ impl FaultKind {
             FaultKind::Flap => "flap",
             FaultKind::BadLinks => "bad-links",
             FaultKind::SlowDisk => "slow-disk",
+            FaultKind::FullDisk => "full-disk",
+            FaultKind::FailingDisk => "failing-disk",
+            FaultKind::BitFlip => "bit-flip",
+            FaultKind::ClockJump => "clock-jump",
         }
     }
 }
@@ -92,6 +108,7 @@ enum Passing {
     Flapping { from: Server, to: Server, times: u64 },
     BadLinks(Links),
     SlowDisk(Server, (u64, u64)),
+    FailingDisk(Server),
 }
 
 impl Faults {
@@ -110,11 +127,12 @@ impl World {
         }
     }
 
-    /// Everything is well from now on: links are up and good, every server runs, disks and processors are fast.
+    /// Everything is well from now on: links are up and good, every server with a sound disk runs, disks and processors are fast.
     pub fn heal(&mut self) {
         self.trace.line(self.now, format_args!("everything heals"));
         self.network.connect_all();
         self.setup.hesitation_us_max = MS;
+        self.restore_or_retire();
         self.end_faults();
         self.network.links = Links::GOOD;
         self.network.unreliable = false;
@@ -128,6 +146,8 @@ impl World {
         for server in 0..self.len() {
             self.servers[server].fuse = None;
             self.servers[server].sync_us = self.setup.sync_us;
+            self.servers[server].disk_fault = None;
+            self.servers[server].clock_stands_until = 0;
             self.resume(server);
             self.restart(server);
         }
@@ -149,6 +169,12 @@ impl World {
     pub fn set_link(&mut self, from: Server, to: Server, up: bool) {
         self.trace.line(self.now, format_args!("link n{}->n{} up: {up}", node(from), node(to)));
         self.network.set(from, to, up);
+    }
+
+    /// Messages on a link take so much longer from now on, in microseconds.
+    pub fn slow_link(&mut self, from: Server, to: Server, by_us: u64) {
+        self.trace.line(self.now, format_args!("link n{}->n{} is slower by {by_us}", node(from), node(to)));
+        self.network.slow(from, to, by_us);
     }
 
     /// Requests that clients take for lost arrive all the same with this probability, seconds later.
@@ -211,6 +237,14 @@ impl World {
                 self.servers[server].sync_us = (MS, slowest);
                 self.pass(Passing::SlowDisk(server, before), lasting);
             }
+            FaultKind::FullDisk | FaultKind::FailingDisk => {
+                let full = kind == FaultKind::FullDisk;
+                let fault = if full { DiskFault::Full } else { DiskFault::Failing };
+                self.servers[server].disk_fault = Some(fault);
+                self.pass(Passing::FailingDisk(server), lasting);
+            }
+            FaultKind::BitFlip => self.flip_bit(server),
+            FaultKind::ClockJump => self.jump_clock(server, (lasting * 2).min(5 * SECOND)),
         }
     }
 
@@ -241,6 +275,10 @@ impl World {
             }
             Some(Passing::BadLinks(before)) => self.network.links = before,
             Some(Passing::SlowDisk(server, before)) => self.servers[server].sync_us = before,
+            Some(Passing::FailingDisk(server)) => {
+                self.servers[server].disk_fault = None;
+                self.restart(server);
+            }
             Some(Passing::Flapping { from, to, times }) => {
                 self.network.set(from, to, times.is_multiple_of(2));
                 if times > 0 {

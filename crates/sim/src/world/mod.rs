@@ -15,26 +15,30 @@
 mod clients;
 mod disk;
 mod event;
+mod failing;
 mod faults;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod network;
 mod noise;
 mod perform;
+mod record;
 mod server;
 mod snapshots;
+mod tables;
 
 use std::collections::BTreeMap;
 
-use pontoon_kv::{ConfState, GroupId, MemStore, NodeId, SnapshotWriter, Store};
+use bytes::Bytes;
+use pontoon_kv::{ConfState, GroupId, MemStore, NodeId, Reader, SnapshotWriter, Store};
 use pontoon_replica::{Answer, Config, Status};
 
-pub(crate) use self::disk::{Disk, LogImage, Synced};
+pub(crate) use self::disk::{Damage, Disk, LogImage, Synced};
 use self::{
     clients::Client,
     event::{Event, Local, Queue},
     network::Network,
-    server::Machinery,
+    server::{Life, Machinery},
     snapshots::Transfer,
 };
 pub use self::{
@@ -44,7 +48,7 @@ pub use self::{
     network::Links,
 };
 use crate::{
-    check::{Checks, Violation},
+    check::{Checks, Held, Violation},
     history::History,
     rng::Rng,
     time::MS,
@@ -144,6 +148,10 @@ pub struct Counts {
     pub snapshots: u64,
     /// Times that a follower was caught up from the disk.
     pub log_reads: u64,
+    /// Times that a server stopped because its disk failed or was damaged.
+    pub fail_stops: u64,
+    /// Times that a server refused to start on a damaged disk.
+    pub refused_starts: u64,
     /// Faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -158,11 +166,17 @@ pub struct World {
     network: Network,
     servers: Vec<Machinery>,
     clients: Vec<Client>,
+    /// Operations that are on no record.
+    submitted: u64,
     /// What [`World::ask_server`] waits for.
     bare_answers: Vec<Option<Answer>>,
     transfers: BTreeMap<u64, Transfer>,
     next_transfer: u64,
+    /// Whose transfers make no progress.
+    stalled: Option<Server>,
     faults: faults::Faults,
+    /// Ticks by which clocks have leapt ahead.
+    ticks_leapt: u64,
     /// What clients did and saw.
     pub history: History,
     checks: Checks,
@@ -183,10 +197,13 @@ impl World {
             network,
             servers,
             clients: Vec::new(),
+            submitted: 0,
             bare_answers: Vec::new(),
             transfers: BTreeMap::new(),
             next_transfer: 0,
+            stalled: None,
             faults: faults::Faults::new(rng.fork()),
+            ticks_leapt: 0,
             history: History::default(),
             checks: Checks::new(setup.servers),
             counts: Counts::default(),
@@ -244,7 +261,7 @@ impl World {
     ///
     /// If the server is down.
     pub fn applied_state(&self, server: Server) -> &MemStore {
-        self.servers[server].life.as_ref().expect("the server is up").machine.store()
+        &self.servers[server].life.as_ref().expect("the server is up").machine.store().pairs
     }
 
     /// The index and the term of the last entry in a server's log on its disk.
@@ -265,6 +282,17 @@ impl World {
         self.servers[server].disk.log.bytes()
     }
 
+    /// Bytes of the keys and values that a server's state holds, and of the log's entries that its memory does.
+    pub fn held_bytes(&self, server: Server) -> u64 {
+        let mut bytes = self.status(server).map_or(0, |status| status.window_bytes);
+        let count = &mut |key: Bytes, value: Bytes| {
+            bytes += (key.len() + value.len()) as u64;
+            true
+        };
+        self.applied_state(server).scan(&[], &[], count).expect("a store in memory can be read");
+        bytes
+    }
+
     /// The size of a snapshot of a server's state, in bytes.
     pub fn snapshot_bytes(&self, server: Server) -> u64 {
         let view = self.applied_state(server).view();
@@ -276,10 +304,22 @@ impl World {
         bytes
     }
 
-    /// Requests that wait on a server, as it says and as the world counts them.
-    pub fn waiting(&self, server: Server) -> u64 {
-        let life = self.servers[server].life.as_ref();
-        life.map_or(0, |life| life.replica.status().waiting.max(life.tickets.len() as u64))
+    /// What a server holds on to; nothing while it is down.
+    pub fn held(&self, server: Server) -> Held {
+        let held = |life: &Life| Held {
+            waiting: life.replica.status().waiting,
+            tickets: life.tickets.len(),
+            queued: life.inbox.len()
+                + life.persists.iter().filter(|persist| persist.sync).count()
+                + life.apply.len(),
+            snapshots: life.staged.len() + life.pinned.len(),
+        };
+        self.servers[server].life.as_ref().map(held).unwrap_or_default()
+    }
+
+    /// Sessions that are open, as a server sees it; none while it is down.
+    pub fn sessions(&self, server: Server) -> usize {
+        self.servers[server].life.as_ref().map_or(0, |life| life.machine.sessions())
     }
 
     /// Lets things happen until this time.

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use pontoon_kv::{Applied, MemStore, Reader, Store, layout, mutants::is_session_key};
 use pontoon_replica::{Answer, Input, Message, MessageKind, NotExecuted, Output, Request, Role, Ticket};
 
-use super::{Disk, LogImage, Server, World, clients::Waiting, event::Local};
+use super::{Damage, Disk, LogImage, Server, World, clients::Waiting, event::Local, tables::Tables};
 use crate::{
     mutants::{Mutant, planted},
     time::MS,
 };
 
-type View = <MemStore as Store>::View;
+type View = <Tables<MemStore> as Store>::View;
 
 impl World {
     /// True: the request was dealt with.
@@ -99,6 +99,15 @@ impl World {
         answers
     }
 
+    /// True: the disk failed to sync, and the core is told that it did not.
+    pub(super) fn acknowledges_unsynced(&mut self, server: Server, number: u64) -> bool {
+        if planted(Mutant::FailedSyncIgnored) {
+            self.input(server, Input::Persisted(number));
+            self.write(server);
+        }
+        planted(Mutant::FailedSyncIgnored)
+    }
+
     pub(super) fn flushed_wrongly(&mut self, server: Server, state: MemStore) -> MemStore {
         let machinery = &mut self.servers[server];
         let durable = &mut machinery.disk.state;
@@ -119,14 +128,14 @@ impl World {
             for (key, _) in sessions(&state) {
                 state.tamper(key, None);
             }
-            return state.view();
+            return Tables::sound(state.view());
         }
         let machinery = &self.servers[server];
         if planted(Mutant::SnapshotLabelledLater) && machinery.disk.state.index().0 > 0 {
             let mut state = machinery.disk.state.clone();
             let label = view.get(layout::APPLIED_KEY).expect("a view in memory can be read");
             state.tamper(Bytes::from_static(layout::APPLIED_KEY), label);
-            return state.view();
+            return Tables::sound(state.view());
         }
         view
     }
@@ -139,9 +148,20 @@ impl World {
             return false;
         }
         let life = self.servers[server].life();
-        let state = life.staged.remove(&(meta.index, meta.term)).expect("it has just been received");
-        life.machine.replace(state).expect("a snapshot was checked when it was received");
+        let state = life.take_staged(&meta).expect("it has just been received");
+        life.machine.replace(Tables::sound(state)).expect("a snapshot was checked when it was received");
         true
+    }
+}
+
+/// Whatever is damaged is taken for what a crash left, and cut off.
+pub(super) fn cut_at_damage(disk: &mut Disk) {
+    if planted(Mutant::DamageCutOff)
+        && let Some(Damage::Entry(index, _)) = disk.damage
+    {
+        let kept = index.0.saturating_sub(disk.log.trimmed.0.0 + 1);
+        disk.log.entries.truncate(kept as usize);
+        disk.damage = None;
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Network {
     /// A request that is reported as lost arrives all the same, seconds later.
     pub(crate) late_requests: f64,
     up: Vec<Vec<bool>>,
+    /// How much longer messages take on a link, in microseconds.
+    slower_us: Vec<Vec<u64>>,
     last_arrival: Vec<Vec<u64>>,
 }
 
@@ -54,6 +56,7 @@ impl Network {
             unreliable,
             late_requests: 0.0,
             up: vec![vec![true; servers]; servers],
+            slower_us: vec![vec![0; servers]; servers],
             last_arrival: vec![vec![0; servers]; servers],
         }
     }
@@ -64,6 +67,11 @@ impl Network {
 
     pub(crate) fn set(&mut self, from: Server, to: Server, up: bool) {
         self.up[from][to] = up;
+    }
+
+    /// Messages that are sent from now on take so much longer.
+    pub(crate) fn slow(&mut self, from: Server, to: Server, by_us: u64) {
+        self.slower_us[from][to] = by_us;
     }
 
     /// All links are up.
@@ -90,7 +98,7 @@ impl Network {
     }
 
     fn arrival(&mut self, now: u64, from: Server, to: Server) -> u64 {
-        let mut at = now + self.rng.within(self.links.delay_us);
+        let mut at = now + self.slower_us[from][to] + self.rng.within(self.links.delay_us);
         if self.rng.chance(self.links.late) {
             at += self.rng.below(self.links.late_us + 1);
         }

@@ -1,13 +1,14 @@
 //! What a core wants done is done: in any order and after any time, but for what must keep its order.
 
-use pontoon_kv::{Command, Entry, Index, MemStore, Store};
+use pontoon_kv::{Command, Entry, Index, MemStore, StoreError};
 use pontoon_replica::{Answer, Input, LogRead, Output, Persist, SnapshotMeta, Ticket};
 
 use super::{
-    Server, World,
+    Damage, Server, World,
     event::{Event, Local},
+    failing::DiskFault,
     node,
-    server::Life,
+    tables::Tables,
 };
 use crate::{check::Violation, rng::Rng};
 
@@ -61,6 +62,11 @@ impl World {
                 *left -= 1;
             }
             self.perform(server, output);
+            if self.servers[server].life.is_none() {
+                return; // Its disk failed.
+            }
+            let result = self.checks.on_disk(&self.servers[server].disk);
+            self.hold(result);
         }
     }
 
@@ -101,29 +107,46 @@ impl World {
         }
     }
 
-    /// The log thread takes what waits, writes it, and syncs. What nothing waits for may wait itself.
+    /// The log thread takes what waits and writes it as one batch. It is synced if anything waits for the disk; what nothing
+    /// waits for may itself wait.
     pub(super) fn write(&mut self, server: Server) {
         let lazy = self.setup.lazy_writes;
         let machinery = &mut self.servers[server];
+        let disk_fault = machinery.disk_fault;
         let life = machinery.life();
         let wanted = life.persists.iter().any(|persist| persist.sync || !lazy);
-        if life.syncing || !wanted {
+        if life.writing || !wanted {
             return;
         }
-        life.syncing = true;
-        let taken: Vec<Persist> = life.persists.drain(..).collect();
-        machinery.disk.unsynced.extend(taken);
-        let delay = machinery.rng.within(machinery.sync_us);
-        self.local(server, delay, Local::Synced);
+        if disk_fault == Some(DiskFault::Full) {
+            return self.fail_stop(server, "writing the log: no space is left");
+        }
+        life.writing = true;
+        let batch: Vec<Persist> = life.persists.drain(..).collect();
+        let sync = batch.iter().any(|persist| persist.sync);
+        machinery.disk.written.push(batch);
+        let delay = machinery.rng.within(if sync { machinery.sync_us } else { (0, 100) });
+        self.local(server, delay, Local::Written { sync });
     }
 
-    pub(super) fn on_synced(&mut self, server: Server) {
+    pub(super) fn on_written(&mut self, server: Server, sync: bool) {
         let machinery = &mut self.servers[server];
-        machinery.life().syncing = false;
-        let synced = machinery.disk.sync();
-        let result = self.checks.on_durable(&synced);
-        self.hold(result);
-        let last = synced.last().expect("what is synced was written").persist.number;
+        machinery.life().writing = false;
+        let batch = machinery.disk.written.last().expect("it has just been written");
+        let last = batch.last().expect("a batch is not empty").number;
+        if sync {
+            if machinery.disk_fault == Some(DiskFault::Failing) {
+                #[cfg(feature = "mutants")]
+                if self.acknowledges_unsynced(server, last) {
+                    return;
+                }
+                return self.fail_stop(server, "syncing the log failed");
+            }
+            let disk = &mut self.servers[server].disk;
+            let synced = disk.sync();
+            let result = self.checks.on_durable(&synced).and_then(|()| self.checks.on_disk(disk));
+            self.hold(result);
+        }
         self.trace.line(self.now, format_args!("n{} has persisted {last}", node(server)));
         self.input(server, Input::Persisted(last));
         self.write(server);
@@ -156,8 +179,14 @@ impl World {
                 }
                 #[cfg(feature = "mutants")]
                 pontoon_kv::mutants::set_clock_ahead_ms(server as u64 * 3_600_000);
-                let outcomes = life.machine.apply(&entries).expect("a store in memory does not fail");
-                let index = life.machine.applied().index;
+                let outcomes = match life.machine.apply(&entries) {
+                    Ok(outcomes) => outcomes,
+                    Err(error) => return self.fail_stop(server, &error.to_string()),
+                };
+                let (index, clock) = (life.machine.applied().index, life.machine.applied().clock);
+                let limit_ms = self.clock_limit_ms();
+                let result = self.checks.on_applied(index, clock, limit_ms);
+                self.hold(result);
                 self.trace.line(
                     self.now,
                     format_args!("n{} has applied {index}, {} outcomes", node(server), outcomes.len()),
@@ -165,11 +194,16 @@ impl World {
                 self.input(server, Input::Applied { index, outcomes });
             }
         }
-        self.apply_next(server);
+        if self.servers[server].life.is_some() {
+            self.apply_next(server);
+        }
     }
 
     pub(super) fn on_read_log(&mut self, server: Server, low: Index, high: Index, bytes_max: u64) {
-        let entries = self.servers[server].disk.log.read(low, high, bytes_max);
+        let entries = match self.servers[server].disk.read_log(low, high, bytes_max) {
+            Ok(entries) => entries,
+            Err(damage) => return self.fail_stop(server, &damage),
+        };
         let delay = self.hesitation(server);
         let input = Input::LogRead(LogRead { low, entries });
         self.local(server, delay, Local::Input(Box::new(input)));
@@ -177,12 +211,12 @@ impl World {
 
     pub(super) fn on_read(&mut self, server: Server, reads: Vec<(Ticket, Command)>) {
         let machine = &self.servers[server].life().machine;
-        let execute = |(ticket, command): (Ticket, Command)| {
-            let reply = machine.read(&command).expect("a store in memory does not fail");
-            (ticket, Answer::Reply(reply))
-        };
-        let answers = reads.into_iter().map(execute).collect();
-        self.answer(server, answers);
+        let execute =
+            |(ticket, command): (Ticket, Command)| Ok((ticket, Answer::Reply(machine.read(&command)?)));
+        match reads.into_iter().map(execute).collect::<Result<_, StoreError>>() {
+            Ok(answers) => self.answer(server, answers),
+            Err(error) => self.fail_stop(server, &error.to_string()),
+        }
     }
 
     fn answer(&mut self, server: Server, answers: Vec<(Ticket, Answer)>) {
@@ -202,20 +236,28 @@ impl World {
     /// The state as it is now goes to the disk.
     pub(super) fn flush(&mut self, server: Server) {
         let machinery = &mut self.servers[server];
-        let state: MemStore = machinery.life().machine.store().clone();
+        let state = machinery.life().machine.store().clone();
         let (low, high) = machinery.sync_us;
         let delay = machinery.rng.within((low, high * 4));
         self.local(server, delay, Local::Flushed(state));
     }
 
-    pub(super) fn on_flushed(&mut self, server: Server, state: MemStore) {
+    pub(super) fn on_flushed(&mut self, server: Server, flushed: Tables<MemStore>) {
+        if self.servers[server].disk_fault.is_some() {
+            return self.fail_stop(server, "flushing the state failed");
+        }
+        let Tables { pairs: state, damaged } = flushed;
         #[cfg(feature = "mutants")]
         let state = self.flushed_wrongly(server, state);
         let index = state.index();
-        let durable = &mut self.servers[server].disk.state;
+        let disk = &mut self.servers[server].disk;
         // A snapshot may have been installed in the meantime.
-        if index > durable.index() {
-            *durable = state;
+        if index > disk.state.index() {
+            disk.state = state;
+            if damaged.is_none() && matches!(disk.damage, Some(Damage::Value(_))) {
+                // A newer value lies over the damaged one.
+                disk.damage = None;
+            }
             self.input(server, Input::StateDurable(index));
         }
     }
@@ -223,20 +265,23 @@ impl World {
     /// A snapshot that was received becomes the state, durably.
     fn install(&mut self, server: Server, meta: SnapshotMeta) {
         let machinery = &mut self.servers[server];
-        let Life { machine, staged, .. } = machinery.life();
-        let state =
-            staged.remove(&(meta.index, meta.term)).expect("a snapshot that is to be installed was received");
+        if machinery.disk_fault.is_some() {
+            return self.fail_stop(server, "installing a snapshot failed");
+        }
+        let life = machinery.life();
+        let state = life.take_staged(&meta).expect("a snapshot that is to be installed was received");
+        let machine = &mut life.machine;
         assert!(
             state.index() > machine.applied().index,
             "the snapshot at {} is older than the state",
             meta.index
         );
-        staged.retain(|(index, _), _| *index > meta.index);
-        machine.replace(state.clone()).expect("a snapshot was checked when it was received");
+        let tables = Tables::sound(state.clone());
+        machine.replace(tables).expect("a snapshot was checked when it was received");
         assert_eq!(machine.applied().index, meta.index, "a snapshot is of the index that announced it");
         #[cfg(feature = "mutants")]
         let state = super::mutants::installed_wrongly(&machinery.disk, state);
-        machinery.disk.state = state;
+        machinery.disk.replace_state(state);
         self.counts.snapshots += 1;
         self.trace
             .line(self.now, format_args!("n{} has installed the snapshot at {}", node(server), meta.index));
@@ -252,7 +297,7 @@ impl World {
             clock: applied.clock,
             conf_state: applied.conf_state,
         };
-        let view = life.machine.store().view();
+        let view = life.machine.view();
         #[cfg(feature = "mutants")]
         let view = self.pinned_wrongly(server, view);
         let life = self.servers[server].life();

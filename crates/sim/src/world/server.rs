@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
-use pontoon_kv::{Index, Machine, MemStore, NodeId, Store, Term};
+use pontoon_kv::{Machine, MemStore, NodeId, Store};
 use pontoon_replica::{Input, Message, Output, Persist, Replica, SnapshotMeta, Status};
 use pontoon_wire::peer::{Body, Decoder, encode_message};
 
@@ -11,8 +11,10 @@ use super::{
     Disk, GROUP, LogImage, Server, Setup, World,
     clients::Waiting,
     event::{Event, Local},
+    failing::DiskFault,
     node,
     perform::ApplyJob,
+    tables::Tables,
 };
 use crate::{check::Violation, rng::Rng, time::MS};
 
@@ -30,6 +32,11 @@ pub(crate) struct Machinery {
     pub(crate) paused: Option<Vec<Event>>,
     /// Its disk's syncs take so long, in microseconds.
     pub(crate) sync_us: (u64, u64),
+    pub(crate) disk_fault: Option<DiskFault>,
+    /// Its disk is lost for good: it is never started again.
+    pub(crate) retired: bool,
+    /// Until then its clock does not tick.
+    pub(crate) clock_stands_until: u64,
     /// It crashes after performing so many more outputs, and is down for so long, in microseconds.
     pub(crate) fuse: Option<(u64, u64)>,
     pub(crate) rng: Rng,
@@ -40,17 +47,17 @@ pub(crate) struct Machinery {
 /// A process.
 pub(crate) struct Life {
     pub(crate) replica: Replica,
-    pub(crate) machine: Machine<MemStore>,
+    pub(crate) machine: Machine<Tables<MemStore>>,
     pub(crate) inbox: Vec<Input>,
     turn_due: bool,
     /// Persists that the log thread has not taken yet.
     pub(crate) persists: VecDeque<Persist>,
-    pub(crate) syncing: bool,
+    pub(crate) writing: bool,
     pub(crate) apply: VecDeque<ApplyJob>,
     pub(crate) applying: bool,
-    pub(crate) pinned: BTreeMap<NodeId, (SnapshotMeta, <MemStore as Store>::View)>,
+    pub(crate) pinned: BTreeMap<NodeId, (SnapshotMeta, <Tables<MemStore> as Store>::View)>,
     /// Snapshots that were received whole.
-    pub(crate) staged: BTreeMap<(Index, Term), MemStore>,
+    pub(crate) staged: Vec<(SnapshotMeta, MemStore)>,
     pub(crate) tickets: BTreeMap<u64, Waiting>,
     pub(crate) next_ticket: u64,
 }
@@ -71,6 +78,9 @@ impl Machinery {
             lives: 0,
             paused: None,
             sync_us: setup.sync_us,
+            disk_fault: None,
+            retired: false,
+            clock_stands_until: 0,
             fuse: None,
             tick_us: 25 * MS * percent / 100,
             rng,
@@ -85,12 +95,38 @@ impl Machinery {
             Output::Persist(persist) => Some(persist),
             _ => None,
         });
-        self.disk.unsynced.iter().chain(queued).chain(wanted).for_each(|persist| log.perform(persist));
+        self.disk
+            .written
+            .iter()
+            .flatten()
+            .chain(queued)
+            .chain(wanted)
+            .for_each(|persist| log.perform(persist));
         log
     }
 
     pub(super) fn life(&mut self) -> &mut Life {
         self.life.as_mut().expect("what is scheduled within a process happens within it")
+    }
+}
+
+impl Life {
+    /// What the core does not want installed now, of what it was told of in this turn, it never will.
+    fn drop_unwanted(&mut self, mut told: Vec<SnapshotMeta>, outputs: &[Output]) {
+        for output in outputs {
+            if let Output::InstallSnapshot(wanted) = output
+                && let Some(at) = told.iter().position(|meta| meta == wanted)
+            {
+                told.remove(at);
+            }
+        }
+        told.iter().for_each(|unwanted| drop(self.take_staged(unwanted)));
+    }
+
+    /// The snapshot that was received under this name.
+    pub(super) fn take_staged(&mut self, meta: &SnapshotMeta) -> Option<MemStore> {
+        let at = self.staged.iter().position(|(staged, _)| staged == meta)?;
+        Some(self.staged.remove(at).1)
     }
 }
 
@@ -100,10 +136,16 @@ impl World {
         let seed = self.rng.next();
         let config = self.setup.config(server, seed);
         let machinery = &mut self.servers[server];
-        let (restored, machine) = machinery
-            .disk
-            .recover(self.setup.config.limits, self.setup.members())
-            .expect("a store in memory can be read");
+        let recovered = machinery.disk.recover(self.setup.config.limits, self.setup.members());
+        let (restored, machine) = match recovered {
+            Ok(recovered) => recovered,
+            Err(damage) => {
+                self.counts.refused_starts += 1;
+                return self
+                    .trace
+                    .line(self.now, format_args!("n{} refuses to start: {damage}", node(server)));
+            }
+        };
         self.trace.line(
             self.now,
             format_args!(
@@ -124,11 +166,11 @@ impl World {
             inbox: Vec::new(),
             turn_due: false,
             persists: VecDeque::new(),
-            syncing: false,
+            writing: false,
             apply: VecDeque::new(),
             applying: false,
             pinned: BTreeMap::new(),
-            staged: BTreeMap::new(),
+            staged: Vec::new(),
             tickets: BTreeMap::new(),
             next_ticket: 1,
         });
@@ -139,14 +181,15 @@ impl World {
         self.turn_soon(server);
     }
 
-    /// Starts a server that is down.
+    /// Starts a server that is down, if its disk can be written.
     pub fn restart(&mut self, server: Server) {
-        if self.servers[server].life.is_none() {
+        let machinery = &self.servers[server];
+        if machinery.life.is_none() && machinery.disk_fault.is_none() && !machinery.retired {
             self.start(server);
         }
     }
 
-    /// The process ends at once; of what its disk was writing, some prefix is there afterwards.
+    /// The process ends at once; what its disk was writing is there afterwards, torn or lost.
     pub fn crash(&mut self, server: Server) {
         let machinery = &mut self.servers[server];
         let Some(life) = machinery.life.take() else { return };
@@ -200,12 +243,21 @@ impl World {
 
     /// The process is told to end: it hands leadership over, answers who waits, and starts again soon after.
     pub fn stop(&mut self, server: Server) {
+        self.end(server, true);
+    }
+
+    /// As [`World::stop`], and it stays down until [`World::restart`].
+    pub fn shut_down(&mut self, server: Server) {
+        self.end(server, false);
+    }
+
+    fn end(&mut self, server: Server, again: bool) {
         if self.is_running(server) {
             self.trace.line(self.now, format_args!("n{} is told to stop", node(server)));
             self.input(server, Input::Stop);
             let farewell = self.servers[server].rng.below(500 * MS);
             self.local(server, farewell, Local::Input(Box::new(Input::Abandon)));
-            self.local(server, farewell + 5 * MS, Local::Exit);
+            self.local(server, farewell + 5 * MS, Local::Exit { again });
         }
     }
 
@@ -269,11 +321,13 @@ impl World {
             Local::Tick => {
                 let delay = self.servers[server].tick_us;
                 self.local(server, delay, Local::Tick);
-                self.input(server, Input::Tick);
+                if self.servers[server].clock_stands_until <= self.now {
+                    self.input(server, Input::Tick);
+                }
             }
             Local::Turn => self.turn(server),
             Local::Write => self.write(server),
-            Local::Synced => self.on_synced(server),
+            Local::Written { sync } => self.on_written(server, sync),
             Local::Applied => self.on_applied(server),
             Local::Read(reads) => self.on_read(server, reads),
             Local::ReadLog { low, high, bytes_max } => self.on_read_log(server, low, high, bytes_max),
@@ -290,10 +344,12 @@ impl World {
             Local::Enter(ticket, waiting) => {
                 self.servers[server].life().tickets.insert(ticket, waiting);
             }
-            Local::Exit => {
+            Local::Exit { again } => {
                 let down = self.servers[server].rng.within((10 * MS, 1_000 * MS));
                 self.crash(server);
-                self.after(down, Event::Restart(server));
+                if again {
+                    self.after(down, Event::Restart(server));
+                }
             }
         }
     }
@@ -325,10 +381,15 @@ impl World {
         let life = self.servers[server].life();
         life.turn_due = false;
         let before = life.replica.status();
+        let mut told = Vec::new();
         for input in std::mem::take(&mut life.inbox) {
+            if let Input::SnapshotReceived(Message { snapshot: Some(meta), .. }) = &input {
+                told.push(meta.clone());
+            }
             life.replica.step(input);
         }
         let outputs = life.replica.outputs();
+        life.drop_unwanted(told, &outputs);
         let status = life.replica.status();
         if (before.role, before.term, before.leader) != (status.role, status.term, status.leader) {
             let (role, term, leader) =

@@ -1,7 +1,7 @@
 //! Snapshots on their way: a stream of frames on a connection of its own, which breaks as a whole or not at all.
 
 use bytes::{Bytes, BytesMut};
-use pontoon_kv::{MemStore, SnapshotReader, SnapshotWriter, snapshot::Part};
+use pontoon_kv::{MemStore, Reader, SnapshotReader, SnapshotWriter, StoreError, snapshot::Part};
 use pontoon_replica::{Input, Message};
 use pontoon_wire::peer::{Body, Decoder, Frame, encode};
 
@@ -39,9 +39,12 @@ impl World {
         let Some((_, view)) = pinned else {
             return self.input(from, Input::SnapshotSent { to: message.to, ok: false });
         };
-        let mut writer = SnapshotWriter::new(view, GROUP).expect("a state that is sent is not empty");
+        let blocks = match blocks(view) {
+            Ok(blocks) => blocks,
+            Err(error) => return self.fail_stop(from, &error.to_string()),
+        };
         let mut bodies = vec![Body::SnapshotBegin(message)];
-        while let Some(bytes) = writer.next_block().expect("a view in memory can be read") {
+        for bytes in blocks {
             bodies.push(Body::SnapshotBlock { sequence: bodies.len() as u64 - 1, bytes });
         }
         bodies.push(Body::SnapshotEnd { blocks: bodies.len() as u64 - 1 });
@@ -68,7 +71,20 @@ impl World {
         self.after(MS, Event::Transfer(number));
     }
 
+    /// The connections on which a server sends snapshots stall, or go on.
+    pub fn stall_transfers(&mut self, from: Server, stall: bool) {
+        self.stalled = stall.then_some(from);
+    }
+
+    /// Snapshots that a server is sending.
+    pub fn transfers_of(&self, from: Server) -> usize {
+        self.transfers.values().filter(|transfer| transfer.from == from).count()
+    }
+
     pub(super) fn on_transfer(&mut self, number: u64) {
+        if self.transfers.get(&number).is_some_and(|transfer| self.stalled == Some(transfer.from)) {
+            return self.after(10 * MS, Event::Transfer(number));
+        }
         let Some(mut transfer) = self.transfers.remove(&number) else { return };
         let Transfer { from, to, .. } = transfer;
         let machinery = &self.servers[to];
@@ -116,8 +132,10 @@ impl World {
                     .expect("it has an applied record");
                 let message = transfer.message.take().expect("a stream begins with its beginning");
                 self.trace_message("has received", transfer.to, &message);
-                let position = (header.applied.index, header.applied.term);
-                self.servers[transfer.to].life().staged.insert(position, state);
+                let meta = message.snapshot.clone().expect("a snapshot's message says what it is of");
+                let (named, sent) = ((meta.index, meta.term), (header.applied.index, header.applied.term));
+                assert_eq!(named, sent, "a snapshot is the one that was announced");
+                self.servers[transfer.to].life().staged.push((meta, state));
                 #[cfg(feature = "mutants")]
                 if self.received_wrongly(transfer.to, &message) {
                     return true;
@@ -134,4 +152,9 @@ impl World {
     pub(super) fn drop_transfers_of(&mut self, from: Server) {
         self.transfers.retain(|_, transfer| transfer.from != from);
     }
+}
+
+fn blocks(view: impl Reader) -> Result<Vec<Bytes>, StoreError> {
+    let mut writer = SnapshotWriter::new(view, GROUP)?;
+    std::iter::from_fn(|| writer.next_block().transpose()).collect()
 }

@@ -13,7 +13,7 @@ use crate::linearizability::{Action, End, Operation};
 /// # Errors
 ///
 /// Which token is wrong.
-pub fn check_appends(operations: &[&Operation], value: &[u8]) -> Result<(), Violation> {
+pub fn check_exactly_once(operations: &[&Operation], value: &[u8]) -> Result<(), Violation> {
     let wrong = |what: String| Err(Violation::new("exactly once, in order", what));
     let written: BTreeMap<&[u8], &Operation> = operations
         .iter()
