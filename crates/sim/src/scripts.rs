@@ -1,6 +1,8 @@
 //! Runs with a plot: what chance would need long to come upon.
 
 mod figure_8;
+mod late_round;
+mod late_snapshot;
 
 use bytes::Bytes;
 use pontoon_kv::{Command, Refusal, Reply, Seq, SessionId};
@@ -26,15 +28,21 @@ pub enum Script {
     ExpiryIsTheSameEverywhere,
     /// Figure 8 of the Raft paper: an entry of an earlier term on a majority is not committed by that.
     Figure8,
+    /// An answer to an earlier read round does not count for a later one.
+    LateRound,
+    /// A snapshot that comes late does not take the state back.
+    LateSnapshot,
 }
 
 impl Script {
     /// All of them.
-    pub const ALL: [Script; 4] = [
+    pub const ALL: [Script; 6] = [
         Script::BlockedCallsEnd,
         Script::ExpiredStaysExpired,
         Script::ExpiryIsTheSameEverywhere,
         Script::Figure8,
+        Script::LateRound,
+        Script::LateSnapshot,
     ];
 
     /// Plays it.
@@ -50,12 +58,17 @@ impl Script {
             // One entry a message: the old entry arrives before the new leader's own.
             setup.config.append_bytes_max = 1;
         }
+        if self == Script::LateSnapshot {
+            setup.config.log_bytes_max = Some(1_000);
+        }
         let mut world = World::new(setup);
         match self {
             Script::BlockedCallsEnd => blocked_calls_end(&mut world),
             Script::ExpiredStaysExpired => expired_stays_expired(&mut world),
             Script::ExpiryIsTheSameEverywhere => expiry_is_the_same_everywhere(&mut world),
             Script::Figure8 => figure_8::play(&mut world),
+            Script::LateRound => late_round::play(&mut world),
+            Script::LateSnapshot => late_snapshot::play(&mut world),
         }?;
         settle(&mut world)
     }
