@@ -5,11 +5,16 @@
 
 mod bodies;
 mod generic;
+mod memory;
+mod rsm;
 
 use crate::{
     check::Violation,
     world::{Setup, Traced, World},
 };
+
+pub use memory::MemoryRow;
+pub use rsm::RsmRow;
 
 /// The classic `maxraftstate` of the snapshot rows, in bytes.
 pub const MAXRAFTSTATE: u64 = 1_000;
@@ -69,6 +74,33 @@ pub struct Done {
     pub trace: String,
 }
 
+/// A row of any kind, for whoever runs them all.
+pub struct NamedRow {
+    /// As in tables and on the command line.
+    pub name: String,
+    /// Runs it on a seed.
+    pub run: Box<dyn Fn(u64, Traced) -> Result<Done, Violation>>,
+}
+
+/// The rows of all kinds, in order.
+pub fn all_rows() -> Vec<NamedRow> {
+    let classic = Row::ALL.map(|row| NamedRow {
+        name: format!("{row:?}"),
+        run: Box::new(move |seed, traced| row.run(seed, traced)),
+    });
+    let rsm = RsmRow::ALL
+        .map(|row| NamedRow { name: row.name(), run: Box::new(move |seed, traced| row.run(seed, traced)) });
+    let memory = MemoryRow::ALL
+        .map(|row| NamedRow { name: row.name(), run: Box::new(move |seed, traced| row.run(seed, traced)) });
+    classic.into_iter().chain(rsm).chain(memory).collect()
+}
+
+impl Done {
+    fn of(world: &World) -> Done {
+        Done { operations: world.counts().operations, took_us: world.now(), trace: world.trace().to_string() }
+    }
+}
+
 impl Row {
     /// All rows, in the original's order.
     pub const ALL: [Row; 23] = [
@@ -112,11 +144,7 @@ impl Row {
             Row::SnapshotSize => bodies::snapshot_size(&mut world),
             _ => generic::run(&mut world, self.generic().expect("all other rows are generic")),
         }?;
-        Ok(Done {
-            operations: world.counts().operations,
-            took_us: world.now(),
-            trace: world.trace().to_string(),
-        })
+        Ok(Done::of(&world))
     }
 
     fn setup(self, seed: u64) -> Setup {

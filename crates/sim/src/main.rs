@@ -10,7 +10,7 @@ use std::{
 };
 
 use pontoon_sim::{
-    lab::Row,
+    lab::{NamedRow, all_rows},
     scenario::{Report, Scenario},
     shrink::shrink,
     time::{MS, SECOND},
@@ -169,14 +169,16 @@ fn run_one(seed: u64, scenario: &Scenario, traced: Traced) -> bool {
 /// Runs rows in the form of the original.
 fn run_rows(only: Option<&str>, from: u64, seeds: u64, traced: Traced) -> bool {
     let mut failed = 0;
-    for row in Row::ALL.into_iter().filter(|row| only.is_none_or(|only| format!("{row:?}") == only)) {
-        say(&format!("Test: {row:?} ..."));
+    for NamedRow { name, run } in
+        all_rows().into_iter().filter(|row| only.is_none_or(|only| row.name == only))
+    {
+        say(&format!("Test: {name} ..."));
         for seed in from..from + seeds {
             let replay =
-                format!("cargo run --release -p pontoon-sim -- --lab --row {row:?} --seed {seed} --trace");
+                format!("cargo run --release -p pontoon-sim -- --lab --row {name} --seed {seed} --trace");
             name_run_on_panic(replay.clone());
             let started = Instant::now();
-            match row.run(seed, traced) {
+            match run(seed, traced) {
                 Ok(done) => {
                     let (virtual_s, operations) = (done.took_us / SECOND, done.operations);
                     let took_ms = started.elapsed().as_millis();
