@@ -119,7 +119,9 @@ impl Relay {
             write.proposed = true;
         }
         self.current += count;
-        self.last_activity = now;
+        if count > 0 {
+            self.last_activity = now;
+        }
     }
 
     /// Everything that waits is to be proposed again: the leader changed, or something was lost.
@@ -313,5 +315,17 @@ mod tests {
         propose(&mut relay);
         let answer = answered(relay.on_outcome(Seq(1), Outcome::Refused(Refusal::Stale), 0));
         assert_eq!(answer, (1, Answer::Unknown(Unknown::Missed)));
+    }
+
+    /// Found by the simulator: while clients' calls went through a server, it took them for uses of its own session, did not keep
+    /// that alive, and the first write of a plain client after that found it expired.
+    #[test]
+    fn what_others_propose_is_no_use_of_the_session() {
+        let mut relay = relay(0);
+        relay.mark_proposed(0, 50);
+        assert_eq!(relay.last_activity(), 0);
+        relay.push(Ticket(1), Command::IncrBy { key: "k".into(), delta: 1 }, 1, 100);
+        relay.mark_proposed(1, 60);
+        assert_eq!(relay.last_activity(), 60);
     }
 }
