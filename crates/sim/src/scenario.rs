@@ -26,6 +26,9 @@ const EQUAL_WITHIN_US: u64 = 15 * SECOND;
 /// Sessions that live no longer than this are waited for at the end, in milliseconds.
 const SESSION_TTL_MS_MAX: u64 = 2_000;
 
+/// Until so long after the faults, requests and messages may arrive that were sent among them, in microseconds.
+const LATEST_US: u64 = 6 * SECOND;
+
 /// What a seed stands for.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -134,8 +137,8 @@ impl Scenario {
         if ttl_ms > SESSION_TTL_MS_MAX {
             return Ok(());
         }
-        // Clocks may go slow.
-        world.run_for(2 * ttl_ms * MS)?;
+        // Clocks may go slow, and a straggler is a use of its session.
+        world.run_for(LATEST_US + 2 * ttl_ms * MS)?;
         let standing = world.standing();
         let client = world.add_client(None, |rng| Box::new(PlainCaller::new(rng, standing.clone())));
         // Sessions expire with the entries of the log.
