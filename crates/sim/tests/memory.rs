@@ -2,11 +2,24 @@
 
 use pontoon_sim::{lab::MemoryRow, world::Traced};
 
-#[test]
-fn every_row_passes() {
-    for row in MemoryRow::ALL {
-        if let Err(violation) = row.run(1, Traced::No) {
-            panic!("{}: {violation}", row.name());
-        }
+fn passes(row: MemoryRow) {
+    if let Err(violation) = row.run(1, Traced::No) {
+        panic!("{}: {violation}", row.name());
     }
+}
+
+#[test]
+fn large_values_and_many_appends() {
+    let few = |row: &MemoryRow| !matches!(row, MemoryRow::MemPutManyClients | MemoryRow::MemGetManyClients);
+    MemoryRow::ALL.into_iter().filter(few).for_each(passes);
+}
+
+#[test]
+fn many_clients_put() {
+    passes(MemoryRow::MemPutManyClients);
+}
+
+#[test]
+fn many_clients_get() {
+    passes(MemoryRow::MemGetManyClients);
 }
