@@ -14,7 +14,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -26,7 +26,7 @@ use crate::{disk, log::OpenError};
 pub(super) fn check_and_cut(folder: &Path) -> Result<(), OpenError> {
     let (append, rewrite) = (files_of(folder, Queue::Append)?, files_of(folder, Queue::Rewrite)?);
     let mark = newest_mark(&append)?;
-    let mut changes = Vec::new();
+    let (mut cuts, mut leftovers) = (Vec::new(), Vec::new());
     for (queue, files, first) in
         [(Queue::Append, append, mark.first_append), (Queue::Rewrite, rewrite, mark.first_rewrite)]
     {
@@ -34,16 +34,19 @@ pub(super) fn check_and_cut(folder: &Path) -> Result<(), OpenError> {
         check_complete(folder, queue, first, &needed)?;
         for (position, (number, path)) in needed.iter().enumerate() {
             let newest = position + 1 == needed.len();
-            changes.extend(
+            cuts.extend(
                 check_file(path, queue, *number, newest)?.map(|keep_bytes| (path.clone(), keep_bytes)),
             );
         }
-        changes.extend(purged.into_iter().map(|(_, path)| (path, 0)));
+        leftovers.extend(purged.into_iter().map(|(_, path)| path));
     }
-    for (path, keep_bytes) in &changes {
-        cut(path, *keep_bytes)?;
+    for (path, keep_bytes) in &cuts {
+        cut(path, *keep_bytes).map_err(OpenError::io(path))?;
     }
-    if !changes.is_empty() {
+    for path in &leftovers {
+        fs::remove_file(path).map_err(OpenError::io(path))?;
+    }
+    if !leftovers.is_empty() {
         disk::sync_folder(folder).map_err(OpenError::io(folder))?;
     }
     Ok(())
@@ -146,18 +149,16 @@ fn check_file(path: &Path, queue: Queue, number: u64, newest: bool) -> Result<Op
     Ok(Some(valid_bytes as u64))
 }
 
-/// Cuts a file. One of which nothing remains is removed: the engine would refuse it.
-fn cut(path: &Path, keep_bytes: u64) -> Result<(), OpenError> {
-    tracing::debug!(file = %path.display(), keep_bytes, "removing what a crash left in the log");
-    let attempt = || -> io::Result<()> {
-        if keep_bytes == 0 {
-            return fs::remove_file(path);
-        }
-        let file = File::options().write(true).open(path)?;
-        file.set_len(keep_bytes)?;
-        file.sync_all()
-    };
-    attempt().map_err(OpenError::io(path))
+/// Cuts a file. One of which nothing remains gets its header anew: the engine would refuse it without, and without the file the
+/// next start would miss it, if this one is cut off.
+fn cut(path: &Path, keep_bytes: u64) -> io::Result<()> {
+    tracing::debug!(file = %path.display(), keep_bytes, "cutting off what a crash left in the log");
+    let mut file = File::options().write(true).open(path)?;
+    file.set_len(keep_bytes)?;
+    if keep_bytes == 0 {
+        file.write_all(&[MAGIC, &VERSION.to_be_bytes(), &[0; 8]].concat())?;
+    }
+    file.sync_all()
 }
 
 const MAGIC: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
@@ -272,4 +273,23 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 
 fn u64_be(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes[..8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_needed_file_without_a_header_stays_and_gets_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for queue in [Queue::Append, Queue::Rewrite] {
+            for torn in [&b""[..], &MAGIC[..20], &[0; 5000]] {
+                let path = folder.path().join(queue.file_name(1));
+                fs::write(&path, torn).expect("writable");
+                check_and_cut(folder.path()).expect("nothing durable is missing");
+                let bytes = fs::read(&path).expect("it is there");
+                assert!(bytes.len() == HEADER_BYTES && check_header(&bytes).is_ok(), "{queue:?}, {torn:?}");
+            }
+        }
+    }
 }
