@@ -65,11 +65,7 @@ impl Recovered {
 fn fit(log: &Log, group: GroupId, machine: &Machine<StateStore>) -> Result<RestoredLog, StartError> {
     let restored = log.restore(group).map_err(StartError::new)?;
     let applied = machine.applied();
-    restored.check_continues(group, applied.index).map_err(|error| {
-        StartError(format!(
-            "{error}. Restore the whole data folder from one moment, or remove it and let the server join under a new id"
-        ))
-    })?;
+    restored.check_continues(group, applied.index).map_err(StartError::new)?;
     let position = (applied.index, applied.term);
     let term = |index| match index == restored.trimmed.0 {
         true => Some(restored.trimmed.1),

@@ -15,7 +15,10 @@ use std::{
 
 use pontoon_kv::{GroupId, NodeId};
 
-use crate::disk::{self, SealError};
+use crate::{
+    AFTER_DAMAGE,
+    disk::{self, SealError},
+};
 
 /// A server's data folder, locked until dropped.
 #[derive(Debug)]
@@ -77,10 +80,7 @@ pub enum FolderError {
         found: u32,
     },
     /// The identity file does not match its checksum.
-    #[error(
-        "the file {} is damaged: restore it from a copy, or remove the data folder and let the server join under a new id",
-        .0.display()
-    )]
+    #[error("the file {} is damaged. {AFTER_DAMAGE}", .0.display())]
     Damaged(PathBuf),
     /// No permission.
     #[error("no permission to use {}: give this user read and write access to the data folder, or choose another (--data)", .0.display())]

@@ -23,6 +23,10 @@ pub mod folder;
 pub mod log;
 pub mod state;
 
+/// What to do about damage: the end of each refusal.
+pub const AFTER_DAMAGE: &str = "Bring back the same bytes from this disk (never an older copy), or leave this server off and go on \
+                                with the others: see \"Damage\" in docs/operations.md";
+
 pub use folder::{DataFolder, FolderError};
 pub use log::{Log, LogOptions, RestoredLog};
 pub use state::{StateOptions, StateStore};

@@ -36,7 +36,7 @@ use pontoon_kv::{GroupId, Index, Reader, Store, StoreError, WriteBatch};
 
 pub use self::stage::{Stage, StageError, Staged};
 use self::{current::Current, generation::Generation, workers::Workers};
-use crate::disk;
+use crate::{AFTER_DAMAGE, disk};
 
 /// Settings of a [`StateStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,11 +82,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// What is stored is not what was written.
-    #[error(
-        "the state's {} is damaged: {reason}. Restore the data folder from the same disk, or remove it and let the server join \
-         under a new id",
-        path.display()
-    )]
+    #[error("the state's {} is damaged: {reason}. {AFTER_DAMAGE}", path.display())]
     Damaged {
         /// The file or folder.
         path: PathBuf,

@@ -7,6 +7,8 @@ use std::{
 
 use pontoon_kv::GroupId;
 
+use crate::AFTER_DAMAGE;
+
 /// The log cannot be opened. Nothing was changed on disk, unless it failed while cutting a torn tail.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -20,8 +22,7 @@ pub enum OpenError {
     },
     /// Bytes that were durable once are not what was written.
     #[error(
-        "the log file {} is damaged at byte {offset}: {reason}. Entries that this server acknowledged may be lost: \
-         restore the data folder from the same disk, or remove it and let the server join under a new id",
+        "the log file {} is damaged at byte {offset}: {reason}. Entries that this server acknowledged may be lost. {AFTER_DAMAGE}",
         path.display()
     )]
     Damaged {
@@ -34,7 +35,7 @@ pub enum OpenError {
     },
     /// A file between others is gone.
     #[error(
-        "the log file {} is missing. Put it back, or remove the data folder and let the server join under a new id",
+        "the log file {} is missing. {AFTER_DAMAGE}",
         path.display()
     )]
     Missing {
@@ -50,7 +51,7 @@ pub enum OpenError {
         version: u64,
     },
     /// raft-engine finds fault with files that passed our own check.
-    #[error("the log in {} cannot be opened: {reason}", path.display())]
+    #[error("the log in {} cannot be opened: {reason}. {AFTER_DAMAGE}", path.display())]
     Engine {
         /// The folder.
         path: PathBuf,
@@ -68,7 +69,7 @@ impl OpenError {
 
 /// What is stored cannot be read, or contradicts itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the log of group {group} is damaged: {reason}")]
+#[error("the log of group {group} is damaged: {reason}. {AFTER_DAMAGE}")]
 pub struct ReadError {
     /// The group.
     pub group: GroupId,

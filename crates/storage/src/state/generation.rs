@@ -26,7 +26,10 @@ use bytes::Bytes;
 use lsm_tree::{AbstractTree, AnyTree, Config, Guard, Memtable, SeqNo, SequenceNumberCounter, Slice};
 use pontoon_kv::{GroupId, Index, StoreError, WriteBatch, layout::STORE_KEY_BYTES_MAX};
 
-use crate::state::{Notice, Notify, OpenError, Resources, current};
+use crate::{
+    AFTER_DAMAGE,
+    state::{Notice, Notify, OpenError, Resources, current},
+};
 
 /// The tree takes fewer than 2^20 numbers between two batches; 2^43 indexes remain.
 const GAP_BITS: u32 = 20;
@@ -353,7 +356,7 @@ impl Generation {
 
     /// Whether a read error is one of this machine: always. The text names the folder.
     fn read_error(&self, error: &lsm_tree::Error) -> StoreError {
-        StoreError(format!("{} is damaged or cannot be read: {error}", self.path.display()))
+        StoreError(format!("{} is damaged or cannot be read: {error}. {AFTER_DAMAGE}", self.path.display()))
     }
 
     fn rotate(&self, turn: &mut Turn) {
