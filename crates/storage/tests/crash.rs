@@ -9,95 +9,23 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc::Receiver,
     thread,
     time::Duration,
 };
 
-use bytes::Bytes;
-use common::{Model, Random, apply, contents, notices};
-use pontoon_kv::{ClusterTime, Entry, GroupId, Index, NodeId, Store, Term, WriteBatch};
+use common::{
+    Model, Random, contents,
+    server::{NODE, Server, advance, batch_of, entry_at, install, is_junk, junk_at, reset, term_at},
+};
+use pontoon_kv::{Entry, Index, Store};
 use pontoon_replica::{HardState, Persist};
-use pontoon_storage::{DataFolder, Log, LogOptions, RestoredLog, StateOptions, StateStore, state::Notice};
+use pontoon_storage::state::Notice;
 
-const GROUP: GroupId = GroupId(1);
-const NODE: NodeId = NodeId(1);
 const KILLS: u64 = 20;
+/// The size of a log file and of a memtable.
+const FILE_BYTES: u64 = 64 << 10;
 /// Names the data folder to the child.
 const FOLDER_VARIABLE: &str = "PONTOON_CRASH_TEST_FOLDER";
-
-/// The log and the state in one data folder, as a server has them.
-struct Server {
-    _folder: DataFolder,
-    log: Log,
-    store: StateStore,
-    notices: Receiver<Notice>,
-    restored: RestoredLog,
-}
-
-impl Server {
-    fn open(path: &Path) -> Server {
-        let folder = DataFolder::open(path, "crash-test", NODE).expect("the data folder opens");
-        let options = LogOptions { file_bytes: 64 << 10, purge_bytes: 256 << 10 };
-        let log = Log::open(&folder.log(), options).expect("the log opens");
-        let (notify, notices) = notices();
-        let options = StateOptions { memtable_bytes: 64 << 10, cache_bytes: 1 << 20, open_files_max: 32 };
-        let store = StateStore::open(&folder.state(GROUP), GROUP, options, notify).expect("the state opens");
-        let restored = log.restore(GROUP).expect("the log is restored");
-        Server { _folder: folder, log, store, notices, restored }
-    }
-
-    /// Applies what the log has beyond the state. Returns the last entry.
-    fn replay(&mut self) -> Index {
-        let applied = self.store.applied();
-        for entry in self.restored.entries.iter().filter(|entry| !is_junk(entry) && entry.index > applied) {
-            self.store.write(entry.index, batch_of(entry)).expect("the state accepts it");
-        }
-        self.store.applied()
-    }
-
-    fn write(&self, persist: Persist) {
-        self.log.write(&[(GROUP, persist)]).expect("the log accepts it");
-    }
-}
-
-/// The entry at an index.
-fn entry_at(index: u64) -> Entry {
-    let mut random = Random::new(index);
-    let length = random.below(3000);
-    entry(index, random.bytes(length))
-}
-
-/// An entry that no majority has, to be overwritten.
-fn junk_at(index: u64) -> Entry {
-    entry(index, Bytes::from_static(b"junk"))
-}
-
-fn is_junk(entry: &Entry) -> bool {
-    *entry.data == *b"junk"
-}
-
-fn entry(index: u64, data: Bytes) -> Entry {
-    Entry { index: Index(index), term: term_at(index), clock: ClusterTime(index), data }
-}
-
-fn term_at(index: u64) -> Term {
-    Term(1 + index / 1000)
-}
-
-/// What applying an entry changes.
-fn batch_of(entry: &Entry) -> WriteBatch {
-    let key = |number: u64| Bytes::from(format!("\x01key-{}", number % 97));
-    let index = entry.index.0;
-    WriteBatch::from([(key(index * 7), Some(entry.data.clone())), (key(index * 11 + 1), None)])
-}
-
-/// The state after the entries up to here.
-fn advance(model: &mut Model, from: Index, to: Index) {
-    for index in from.0 + 1..=to.0 {
-        apply(model, &batch_of(&entry_at(index)));
-    }
-}
 
 #[test]
 fn after_kill_9_the_state_and_the_replayed_log_equal_the_model() {
@@ -112,17 +40,12 @@ fn after_kill_9_the_state_and_the_replayed_log_equal_the_model() {
         let acknowledged = run_and_kill(&data, pause);
         let context = format!("seed {seed}, kill {kill} after {pause:?}, {acknowledged} acknowledged");
 
-        let mut server = Server::open(&data);
+        let mut server = Server::open(&data, FILE_BYTES).expect("the server starts");
         let applied = server.store.applied();
         assert!(applied >= durable, "{context}: the state went back from {durable} to {applied}");
         advance(&mut model, durable, applied);
         durable = applied;
         assert_eq!(contents(&server.store), model, "{context}: the state of {applied}");
-        assert!(
-            server.restored.trimmed.0 <= applied,
-            "{context}: the log begins at {:?}",
-            server.restored.trimmed
-        );
         for entry in server.restored.entries.iter().filter(|entry| !is_junk(entry)) {
             assert_eq!(*entry, entry_at(entry.index.0), "{context}");
         }
@@ -183,24 +106,22 @@ impl Drop for Reaped {
 #[ignore = "the child process of the test above"]
 fn writes_until_it_is_killed() {
     let folder = std::env::var_os(FOLDER_VARIABLE).expect("the parent names the folder");
-    let mut server = Server::open(Path::new(&folder));
+    let mut server = Server::open(Path::new(&folder), FILE_BYTES).expect("the server starts");
+    server.fit();
     let mut index = server.replay().0;
-    if server.restored.last().0.0 < index {
-        // Killed between the install of a snapshot and the reset of the log.
-        server.write(reset(index));
-    }
     let mut model = contents(&server.store);
     let mut random = Random::new(Random::seed());
     let mut turn = 0;
     loop {
         turn += 1;
+        // Never behind the entries.
+        let hard_state = Some(HardState { term: term_at(index + 10), vote: NODE, commit: Index(index) });
         if random.below(3) == 0 {
             let junk = (index + 1..=index + 1 + random.below(3)).map(junk_at).collect();
-            server.write(Persist { entries: junk, ..Persist::default() });
+            server.write(Persist { hard_state, entries: junk, ..Persist::default() });
         }
         let last = index + 1 + random.below(6);
         let entries: Vec<Entry> = (index + 1..=last).map(entry_at).collect();
-        let hard_state = Some(HardState { term: term_at(last), vote: NODE, commit: Index(index) });
         server.write(Persist { sync: true, hard_state, entries: entries.clone(), ..Persist::default() });
         acknowledge(last);
         for entry in &entries {
@@ -222,22 +143,10 @@ fn writes_until_it_is_killed() {
 fn install_snapshot(server: &mut Server, model: &mut Model, index: u64) -> u64 {
     let target = index + 50;
     advance(model, Index(index), Index(target));
-    let mut stage = server.store.handle().stage(Index(target)).expect("a stage");
-    let pairs: Vec<(Bytes, Bytes)> = model.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    for block in pairs.chunks(10) {
-        stage.push(block.to_vec()).expect("the stage accepts it");
-    }
-    let staged = stage.finish().expect("the snapshot is durable");
-    server.store = server.store.install(staged).expect("the snapshot is installed");
+    install(server, model, Index(target));
     server.write(reset(target));
     acknowledge(target);
     target
-}
-
-fn reset(index: u64) -> Persist {
-    let position = (Index(index), term_at(index));
-    let hard_state = HardState { term: position.1, vote: NODE, commit: position.0 };
-    Persist { sync: true, reset_to: Some(position), hard_state: Some(hard_state), ..Persist::default() }
 }
 
 /// Trims up to somewhere below what the state has made durable.

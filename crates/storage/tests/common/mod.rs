@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses some of it")]
 
+pub mod server;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -18,6 +20,7 @@ use pontoon_storage::state::{Notice, Notify};
 pub type Model = BTreeMap<Bytes, Bytes>;
 
 /// A small generator (xorshift64).
+#[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
