@@ -76,7 +76,7 @@ impl RestoredLog {
     }
 
     /// Checks that the log goes on where a state ends that is durable up to `applied`: it may begin before, never after. And that
-    /// the log itself is not lost: it held the vote.
+    /// neither the log itself is lost nor its hard state, which is never behind the entries: they held the vote.
     pub fn check_continues(&self, group: GroupId, applied: Index) -> Result<(), ReadError> {
         let trimmed = self.trimmed.0;
         if trimmed > applied {
@@ -87,6 +87,12 @@ impl RestoredLog {
         }
         if self.is_blank() && applied > Index(0) {
             let reason = format!("it is empty, and the state ends at entry {applied}: the log is lost");
+            return Err(ReadError { group, reason });
+        }
+        let term = self.hard_state.term;
+        if let Some(entry) = self.entries.last().filter(|entry| entry.term > term) {
+            let reason =
+                format!("it ends in term {}, and its hard state is of term {term}: that is lost", entry.term);
             return Err(ReadError { group, reason });
         }
         Ok(())

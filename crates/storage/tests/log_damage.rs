@@ -167,11 +167,24 @@ fn a_log_that_does_not_go_on_where_the_state_ends_is_noticed() {
     let blank = log.restore(GROUP).expect("a restored log");
     assert_eq!(blank.check_continues(GROUP, Index(0)), Ok(()));
     assert!(blank.check_continues(GROUP, Index(5)).is_err(), "the log is lost");
-    write(&log, append(entries(1..=9, 1, 10)));
+    write(&log, Persist { hard_state: Some(hard_state(1, 1, 0)), ..append(entries(1..=9, 1, 10)) });
     write(&log, trim(5, 1));
     let trimmed = log.restore(GROUP).expect("a restored log");
     assert!(trimmed.check_continues(GROUP, Index(4)).is_err(), "entry 5 is lost");
     for applied in [5, 7, 9, 20] {
         assert_eq!(trimmed.check_continues(GROUP, Index(applied)), Ok(()));
     }
+}
+
+#[test]
+fn a_hard_state_behind_the_entries_shows_that_it_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(folder.path());
+    write(&log, Persist { hard_state: Some(hard_state(1, 1, 0)), ..append(entries(1..=2, 1, 10)) });
+    write(&log, append(entries(3..=3, 2, 10)));
+    let error = log.restore(GROUP).expect("restored").check_continues(GROUP, Index(0));
+    assert!(
+        error.expect_err("the vote is lost").to_string().contains("its hard state"),
+        "term 1 and an entry of term 2"
+    );
 }
