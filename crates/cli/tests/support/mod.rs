@@ -88,6 +88,20 @@ impl Cluster {
         (process.wait().unwrap(), started.elapsed())
     }
 
+    /// How a server ended by itself, if it has.
+    pub fn try_end(&mut self, id: usize) -> Option<std::process::ExitStatus> {
+        let process = &mut self.servers[id - 1].process;
+        let status = process.as_mut().expect("the server runs").try_wait().unwrap()?;
+        *process = None;
+        Some(status)
+    }
+
+    /// Waits until a server ends by itself; how it did.
+    pub fn await_end(&mut self, id: usize) -> std::process::ExitStatus {
+        within(Duration::from_secs(20), || self.try_end(id))
+            .unwrap_or_else(|| panic!("server {id} does not end\n{}", self.log(id)))
+    }
+
     pub fn port(&self, id: usize) -> u16 {
         self.servers[id - 1].port
     }
