@@ -19,6 +19,7 @@
 //! randomness, a new one each time) and ends a handshake that takes too long.
 
 mod codec;
+mod overheard;
 mod settings;
 
 use bytes::BytesMut;
@@ -28,6 +29,7 @@ use sha2::Sha256;
 
 pub use codec::PART_BYTES_MAX;
 use codec::{Hello, Part, Role};
+pub use overheard::{Overheard, overhear};
 
 /// The version of everything that members say to one another: this handshake, frames, and what they mean.
 pub const PROTOCOL_VERSION: u16 = 1;

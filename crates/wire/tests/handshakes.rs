@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use pontoon_kv::NodeId;
-use pontoon_wire::handshake::{Handshake, HandshakeError, Identity, PART_BYTES_MAX, Peer, Purpose};
+use pontoon_wire::handshake::{Handshake, HandshakeError, Identity, PART_BYTES_MAX, Peer, Purpose, overhear};
 
 fn identity(node: u64) -> Identity {
     Identity {
@@ -243,4 +243,24 @@ fn a_refusal_is_one_printable_line() {
     let mut refusal = BytesMut::from(&b"PONT\x03\x0a\x00\x00\x00no\r\n\x1b[31m!"[..]);
     let end = initiator(identity(1)).step(&mut refusal, &mut BytesMut::new());
     assert_eq!(end, Err(HandshakeError::Refused("no   [31m!".to_string())));
+}
+
+#[test]
+fn whoever_stands_between_hears_who_speaks_and_where_the_frames_begin() {
+    let mut said = BytesMut::new();
+    let ends = talk(initiator(identity(1)), responder(identity(2)), |from_initiator, bytes| {
+        if from_initiator {
+            said.extend_from_slice(bytes);
+        }
+    });
+    assert!(matches!(ends, (Ok(Some(_)), Ok(Some(_)))));
+    let handshake_bytes = said.len();
+    said.extend_from_slice(b"frames");
+    let hello = overhear(&said).unwrap().expect("a hello is there");
+    assert_eq!(hello.claimed, Some(Peer { node: NodeId(1), purpose: Purpose::Messages }));
+    assert_eq!(overhear(&said[..hello.bytes - 1]), Ok(None));
+    let proof = overhear(&said[hello.bytes..]).unwrap().expect("a proof is there");
+    assert_eq!(proof.claimed, None);
+    assert_eq!(hello.bytes + proof.bytes, handshake_bytes);
+    assert!(overhear(b"GET / HTTP").is_err());
 }
