@@ -1,4 +1,4 @@
-//! The classic kvraft suite (MIT 6.824 / 6.5840, labs 3 and 4), row by row, in virtual time.
+//! The classic kvraft suite (MIT 6.824 / 6.5840, labs 3 and 4), row by row, in virtual time. (Against real processes: [`crate::processes`].)
 //!
 //! Stricter than the original: the log is at most twice `maxraftstate`, every client has two requests in flight, servers also
 //! crash under load, an undecided history is a failure, and the last reads of stage 3 of [`Row::OnePartition`] count.
@@ -10,11 +10,18 @@ mod rsm;
 
 use crate::{
     check::Violation,
+    time::SECOND,
     world::{Setup, Traced, World},
 };
 
 pub use memory::MemoryRow;
 pub use rsm::RsmRow;
+
+/// A generic row's rounds on one cluster.
+pub(crate) const ROUNDS: u64 = 3;
+
+/// A client blocked in a call across faults is answered within this after they end, in microseconds.
+pub(crate) const ANSWERED_WITHIN_US: u64 = 20 * SECOND;
 
 /// The classic `maxraftstate` of the snapshot rows, in bytes.
 pub const MAXRAFTSTATE: u64 = 1_000;
@@ -53,14 +60,22 @@ pub enum Row {
 
 /// The parameters of the original's `GenericTest`.
 #[derive(Debug, Clone, Copy, Default)]
-struct Generic {
-    servers: usize,
-    clients: usize,
-    unreliable: bool,
-    crash: bool,
-    partitions: bool,
-    snapshots: bool,
-    random_keys: bool,
+pub(crate) struct Generic {
+    pub(crate) servers: usize,
+    pub(crate) clients: usize,
+    pub(crate) unreliable: bool,
+    pub(crate) crash: bool,
+    pub(crate) partitions: bool,
+    pub(crate) snapshots: bool,
+    pub(crate) random_keys: bool,
+}
+
+/// What a row wants of its cluster.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) servers: usize,
+    pub(crate) unreliable: bool,
+    pub(crate) snapshots: bool,
 }
 
 /// What a row came to.
@@ -148,6 +163,16 @@ impl Row {
     }
 
     fn setup(self, seed: u64) -> Setup {
+        let Shape { servers, unreliable, snapshots } = self.shape(seed);
+        let log_bytes_max = snapshots.then_some(MAXRAFTSTATE);
+        let mut setup = Setup { unreliable, ..Setup::new(seed, servers) };
+        setup.config.log_bytes_max = log_bytes_max;
+        // Little of the log is in memory, so that the disk is read.
+        setup.config.window_bytes_max = 2_000;
+        setup
+    }
+
+    pub(crate) fn shape(self, seed: u64) -> Shape {
         let (servers, unreliable, snapshots) = match self {
             Row::Speed => (3, false, false),
             Row::UnreliableOneKey => (3, true, false),
@@ -159,15 +184,11 @@ impl Row {
                 (generic.servers, generic.unreliable, generic.snapshots)
             }
         };
-        let log_bytes_max = snapshots.then_some(MAXRAFTSTATE);
-        let mut setup = Setup { unreliable, ..Setup::new(seed, servers) };
-        setup.config.log_bytes_max = log_bytes_max;
-        // Little of the log is in memory, so that the disk is read.
-        setup.config.window_bytes_max = 2_000;
-        setup
+        Shape { servers, unreliable, snapshots }
     }
 
-    fn generic(self) -> Option<Generic> {
+    /// The row's parameters, if it is the original's `GenericTest`.
+    pub(crate) fn generic(self) -> Option<Generic> {
         let quiet = Generic { servers: 5, clients: 5, ..Generic::default() };
         let persist = Generic { crash: true, ..quiet };
         let snapshot = Generic { snapshots: true, ..quiet };

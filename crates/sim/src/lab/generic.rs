@@ -2,7 +2,7 @@
 
 use pontoon_kv::Limits;
 
-use super::{Generic, check_log_size};
+use super::{ANSWERED_WITHIN_US, Generic, ROUNDS, check_log_size};
 use crate::{
     check::Violation,
     client::ClerkCaller,
@@ -11,11 +11,6 @@ use crate::{
     time::{MS, SECOND},
     world::{FaultKind, FaultPlan, Keys, Workload, World},
 };
-
-const ROUNDS: u64 = 3;
-
-/// A client blocked in a call across faults is answered within this after they end, in microseconds.
-const ANSWERED_WITHIN_US: u64 = 20 * SECOND;
 
 pub(super) fn run(world: &mut World, row: Generic) -> Result<(), Violation> {
     let mut rng = Rng::new(world.now() ^ row.clients as u64);

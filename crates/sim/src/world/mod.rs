@@ -33,7 +33,6 @@ use bytes::Bytes;
 use pontoon_kv::{ConfState, GroupId, MemStore, NodeId, Reader, SnapshotWriter, Store};
 use pontoon_replica::{Answer, Config, Status};
 
-pub(crate) use self::disk::{Damage, Disk, LogImage, Synced};
 use self::{
     clients::Client,
     event::{Event, Local, Queue},
@@ -46,6 +45,10 @@ pub use self::{
     event::{ClientId, Server},
     faults::{FaultKind, FaultPlan},
     network::Links,
+};
+pub(crate) use self::{
+    disk::{Damage, Disk, LogImage, Synced},
+    network::{UNRELIABLE_DELAY_MS, UNRELIABLE_LOSS},
 };
 use crate::{
     check::{Checks, Held, Violation},

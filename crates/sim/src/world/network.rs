@@ -2,6 +2,12 @@
 
 use crate::{rng::Rng, time::MS, world::event::Server};
 
+/// labrpc's `unreliable`: a request is late by less than this, in milliseconds.
+pub(crate) const UNRELIABLE_DELAY_MS: u64 = 27;
+
+/// labrpc's `unreliable`: a request gets lost with this probability, and a reply with the same.
+pub(crate) const UNRELIABLE_LOSS: f64 = 0.1;
+
 /// How messages between servers fare on a link that is up.
 #[derive(Debug, Clone, Copy)]
 pub struct Links {
@@ -114,8 +120,8 @@ impl Network {
         if !self.unreliable {
             return Fate::Arrives { after: self.rng.below(200) };
         }
-        let after = self.rng.below(27) * MS;
-        if self.rng.chance(0.1) {
+        let after = self.rng.below(UNRELIABLE_DELAY_MS) * MS;
+        if self.rng.chance(UNRELIABLE_LOSS) {
             let late = self.rng.chance(self.late_requests).then(|| after + self.rng.below(5_000 * MS));
             return Fate::Fails { after, late };
         }
@@ -124,7 +130,7 @@ impl Network {
 
     /// A server replies: after how long, and whether the reply arrives (labrpc: 10 % do not, if unreliable).
     pub(crate) fn reply(&mut self) -> (u64, bool) {
-        (self.rng.below(200), !(self.unreliable && self.rng.chance(0.1)))
+        (self.rng.below(200), !(self.unreliable && self.rng.chance(UNRELIABLE_LOSS)))
     }
 
     /// A client learns that a server is not there (labrpc: 0..99 ms).
