@@ -1,16 +1,17 @@
-//! `pontoon-sim`: runs seeds, and replays one of them.
+//! `pontoon-sim`: runs seeds, replays one of them, and runs the lab suite.
 
+mod lab_command;
 #[cfg(feature = "mutants")]
 mod mutants_command;
 
 use std::{
     io::{IsTerminal, Write},
+    path::PathBuf,
     process::ExitCode,
     time::Instant,
 };
 
 use pontoon_sim::{
-    lab::{NamedRow, all_rows},
     scenario::{Report, Scenario},
     shrink::shrink,
     time::{MS, SECOND},
@@ -20,8 +21,11 @@ use pontoon_sim::{
 const USAGE: &str = "pontoon-sim --seeds N [--from S]     run N seeds from S on (default: from 1)
 pontoon-sim --seed S [--trace]       run one seed, and say what happens line by line
             [--faults KIND,... | none] [--clients SESSIONS,PLAIN] [--for-ms N]    with less in it
-pontoon-sim --lab [--seeds N] [--from S]          run the classic suite's rows, each on N seeds (default: 1)
-pontoon-sim --lab --row ROW --seed S [--trace]    run one of them";
+pontoon-sim lab [--row ROW] [--quick]             run the classic suite's rows against real servers
+            [--seed S] [--pontoon PATH]           with this seed; with this binary
+pontoon-sim lab --simulated [--row ROW]           run them in the simulator, each on N seeds (default: 1)
+            [--seeds N] [--from S]
+            [--seed S] [--trace]                  one of them, and say what happens line by line";
 
 #[derive(Default)]
 struct Arguments {
@@ -30,7 +34,10 @@ struct Arguments {
     seed: Option<u64>,
     trace: bool,
     lab: bool,
+    simulated: bool,
+    quick: bool,
     row: Option<String>,
+    pontoon: Option<PathBuf>,
     faults: Option<String>,
     clients: Option<String>,
     for_ms: Option<u64>,
@@ -50,8 +57,11 @@ fn arguments() -> Result<Arguments, String> {
             text.parse::<u64>().map_err(|error| format!("{name} {text}: {error}"))
         };
         match name.as_str() {
-            "--lab" => arguments.lab = true,
+            "lab" => arguments.lab = true,
+            "--simulated" => arguments.simulated = true,
+            "--quick" => arguments.quick = true,
             "--row" => arguments.row = given.next(),
+            "--pontoon" => arguments.pontoon = given.next().map(PathBuf::from),
             "--faults" => arguments.faults = given.next(),
             "--clients" => arguments.clients = given.next(),
             "--for-ms" => arguments.for_ms = Some(number()?),
@@ -87,10 +97,8 @@ fn main() -> ExitCode {
         return if mutants_command::run(place, seed, traced) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let done = match (arguments.seed, arguments.seeds) {
-        (Some(seed), _) if arguments.lab => run_rows(arguments.row.as_deref(), seed, 1, traced),
-        (None, seeds) if arguments.lab => {
-            run_rows(arguments.row.as_deref(), arguments.from.unwrap_or(1), seeds.unwrap_or(1), traced)
-        }
+        _ if arguments.lab && !arguments.simulated => lab_command::against_processes(&arguments),
+        _ if arguments.lab => lab_command::simulated(&arguments, traced),
         (Some(seed), None) => match scenario(seed, &arguments) {
             Ok(scenario) => run_one(seed, &scenario, traced),
             Err(what) => {
@@ -164,36 +172,6 @@ fn run_one(seed: u64, scenario: &Scenario, traced: Traced) -> bool {
         Some(ref violation) => say(&format!("seed {seed} FAILED: {violation}")),
     }
     report.violation.is_none()
-}
-
-/// Runs rows in the form of the original.
-fn run_rows(only: Option<&str>, from: u64, seeds: u64, traced: Traced) -> bool {
-    let mut failed = 0;
-    for NamedRow { name, run } in
-        all_rows().into_iter().filter(|row| only.is_none_or(|only| row.name == only))
-    {
-        say(&format!("Test: {name} ..."));
-        for seed in from..from + seeds {
-            let replay =
-                format!("cargo run --release -p pontoon-sim -- --lab --row {name} --seed {seed} --trace");
-            name_run_on_panic(replay.clone());
-            let started = Instant::now();
-            match run(seed, traced) {
-                Ok(done) => {
-                    let (virtual_s, operations) = (done.took_us / SECOND, done.operations);
-                    let took_ms = started.elapsed().as_millis();
-                    say(&format!(
-                        "  ... Passed  seed {seed}, {virtual_s} s virtual, {took_ms} ms, {operations} operations"
-                    ));
-                }
-                Err(violation) => {
-                    failed += 1;
-                    say(&format!("  ... FAILED  seed {seed}: {violation}\n  replay: {replay}"));
-                }
-            }
-        }
-    }
-    failed == 0
 }
 
 fn run_many(from: u64, seeds: u64) -> bool {

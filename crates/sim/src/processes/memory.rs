@@ -1,0 +1,239 @@
+//! The memory tests of 2024, on the servers' processes. They catch replies that are kept for ever, reads that are remembered, and
+//! old values that the table of exactly-once results keeps alive.
+//!
+//! The original measures the live heap of one process after a garbage collection. Here it is what of each server is in memory
+//! (`VmRSS`), and an allocator keeps what it once had. So each row's load is done in passes: what was in memory after the first ones,
+//! at most, is what the later ones are held against; a value that is kept adds itself with every pass. The limits are the
+//! original's, plus [`KEPT_BYTES`], what a server may keep by its settings, with one exception: [`SESSION_BYTES_MAX`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pontoon_wire::resp::Value;
+use tokio::task::JoinSet;
+
+use super::{
+    Form,
+    ask::{Connection, ask},
+    client::Client,
+    cluster::{Cluster, broken, within},
+};
+use crate::check::Violation;
+
+const MIB: u64 = 1 << 20;
+/// Memory goes back to the system with a delay.
+const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+
+/// The block cache of 1 MiB, and memtables of 64 KiB: one in use and up to four on their way to the disk.
+const KEPT_BYTES: u64 = MIB + 5 * (64 << 10);
+
+/// Of an open session with one reply that is not acknowledged. The original allows 200 bytes for each client, and there a client is
+/// one number and one reply. Here it also has a window, a place in the order of expiry, and room for four replies at least; it lives
+/// in the half-filled nodes of two ordered maps, and it is measured in pages. Above all it must not be the 1000 bytes that it wrote.
+const SESSION_BYTES_MAX: u64 = 500;
+
+/// Passes before the measurement, and in it.
+const PASSES_BEFORE: u64 = 2;
+const PASSES: u64 = 4;
+
+/// A row of the original's memory tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the original's")]
+pub enum MemoryRow {
+    Get2,
+    Put2,
+    Append2,
+    PutManyClients,
+    GetManyClients,
+    ManyAppends,
+}
+
+impl MemoryRow {
+    pub(super) const ALL: [MemoryRow; 6] = [
+        MemoryRow::Get2,
+        MemoryRow::Put2,
+        MemoryRow::Append2,
+        MemoryRow::PutManyClients,
+        MemoryRow::GetManyClients,
+        MemoryRow::ManyAppends,
+    ];
+
+    /// Caches as small as they get, so that they hide nothing, and room for the row's values and sessions.
+    pub(super) const FLAGS: [&str; 4] =
+        ["--cache-bytes=1MiB", "--memtable-bytes=64KiB", "--value-bytes-max=32MiB", "--sessions-max=200000"];
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            MemoryRow::Get2 => "memory use get",
+            MemoryRow::Put2 => "memory use put",
+            MemoryRow::Append2 => "memory use append",
+            MemoryRow::PutManyClients => "memory use many put clients",
+            MemoryRow::GetManyClients => "memory use many get clients",
+            MemoryRow::ManyAppends => "memory use many appends",
+        }
+    }
+
+    /// What was measured, for a person.
+    pub(super) async fn run(self, cluster: &Cluster, form: &Form) -> Result<String, Violation> {
+        let mut highest = Resident(vec![0; cluster.len()]);
+        for _ in 0..PASSES_BEFORE {
+            self.pass(cluster, form).await?;
+            highest = highest.max(Resident::now(cluster).await?);
+        }
+        for _ in 0..PASSES {
+            self.pass(cluster, form).await?;
+        }
+        highest.grew_by_at_most(self.limit(form) + KEPT_BYTES, cluster).await
+    }
+
+    /// Clients of all passes of the measurement.
+    fn clients(self, form: &Form) -> u64 {
+        match self {
+            _ if form.quick => 4_000,
+            MemoryRow::PutManyClients => 100_000,
+            // The figure of 2026: each of these opens a connection.
+            _ => 20_000,
+        }
+    }
+
+    /// The original's limit, in bytes.
+    fn limit(self, form: &Form) -> u64 {
+        match self {
+            MemoryRow::Get2 | MemoryRow::Put2 => 10 * MIB,
+            MemoryRow::Append2 => 30 * MIB,
+            MemoryRow::PutManyClients => SESSION_BYTES_MAX * self.clients(form),
+            MemoryRow::GetManyClients => 10 * self.clients(form),
+            MemoryRow::ManyAppends => 3_000_000,
+        }
+    }
+
+    async fn pass(self, cluster: &Cluster, form: &Form) -> Result<(), Violation> {
+        match self {
+            MemoryRow::Get2 => large_values(cluster, true).await,
+            MemoryRow::Put2 => large_values(cluster, false).await,
+            MemoryRow::Append2 => {
+                let client = Client::new(cluster).await?;
+                client.put("k", "").await?;
+                for letter in ["a", "b"] {
+                    client.append("k", &letter.repeat(10 << 20)).await?;
+                }
+                Ok(())
+            }
+            MemoryRow::PutManyClients => put_by_many(cluster, self.clients(form) / PASSES).await,
+            MemoryRow::GetManyClients => get_by_many(cluster, self.clients(form) / PASSES).await,
+            MemoryRow::ManyAppends => {
+                let client = Client::new(cluster).await?;
+                for _ in 0..1_000 / PASSES {
+                    client.append("k", &"m".repeat(1_000)).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// 10 MiB written and read by two clients, and gone again.
+async fn large_values(cluster: &Cluster, read: bool) -> Result<(), Violation> {
+    let clients = [Client::new(cluster).await?, Client::new(cluster).await?];
+    let value = "v".repeat(10 << 20);
+    for client in &clients {
+        client.put("k", &value).await?;
+    }
+    if read {
+        for client in &clients {
+            client.expect("k", &value).await?;
+        }
+    }
+    clients[0].put("k", "0").await
+}
+
+/// So many sessions, each of which puts 1000 bytes once and stays open.
+async fn put_by_many(cluster: &Cluster, clients: u64) -> Result<(), Violation> {
+    const TOGETHER: u64 = 200;
+    let leader = cluster.await_leader().await?;
+    let mut connection = Connection::open(cluster.port(leader)).await.map_err(broken)?;
+    let value = Bytes::from("p".repeat(1_000));
+    for _ in 0..clients / TOGETHER {
+        for _ in 0..TOGETHER {
+            connection.send(&["SESSION", "OPEN"]).await.map_err(broken)?;
+        }
+        let mut sessions = Vec::new();
+        for _ in 0..TOGETHER {
+            match connection.receive().await.map_err(broken)? {
+                Value::Integer(session) => sessions.push(session.to_string()),
+                other => return Err(Violation::new("a session is opened", format!("{other:?}"))),
+            }
+        }
+        for session in &sessions {
+            let words: [&[u8]; 7] = [b"ONCE", session.as_bytes(), b"1", b"1", b"SET", b"k", &value];
+            connection.send(&words).await.map_err(broken)?;
+        }
+        for _ in &sessions {
+            let reply = connection.receive().await.map_err(broken)?;
+            if reply != Value::OK {
+                return Err(Violation::new("a call has a result", format!("{reply:?}")));
+            }
+        }
+    }
+    cluster.tally.operate(clients);
+    Ok(())
+}
+
+/// So many clients, each of which connects, reads once and leaves.
+async fn get_by_many(cluster: &Cluster, clients: u64) -> Result<(), Violation> {
+    const TOGETHER: u64 = 50;
+    let mut tasks = JoinSet::new();
+    for first in 0..TOGETHER {
+        let ports: Vec<u16> = cluster.all().map(|server| cluster.port(server)).collect();
+        tasks.spawn(async move {
+            for number in (first..clients).step_by(TOGETHER as usize) {
+                let port = ports[number as usize % ports.len()];
+                ask(port, &["GET", "k"]).await.map_err(broken)?;
+            }
+            Ok(())
+        });
+    }
+    tasks.join_all().await.into_iter().collect::<Result<(), Violation>>()?;
+    cluster.tally.operate(clients);
+    Ok(())
+}
+
+/// What of each server is or was in memory, in bytes.
+struct Resident(Vec<u64>);
+
+impl Resident {
+    async fn now(cluster: &Cluster) -> Result<Resident, Violation> {
+        let mut bytes = Vec::new();
+        for server in cluster.all() {
+            let pid = cluster.pid(server).await.ok_or_else(|| gone(server))?;
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).map_err(broken)?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+            bytes.push(kilobytes.ok_or_else(|| gone(server))? << 10);
+        }
+        Ok(Resident(bytes))
+    }
+
+    fn max(self, other: Resident) -> Resident {
+        Resident(self.0.into_iter().zip(other.0).map(|(one, other)| one.max(other)).collect())
+    }
+
+    async fn grew_by_at_most(&self, bytes_max: u64, cluster: &Cluster) -> Result<String, Violation> {
+        let mut grown = u64::MAX;
+        let settled = async || {
+            let Ok(now) = Resident::now(cluster).await else { return false };
+            let each = now.0.iter().zip(&self.0).map(|(now, before)| now.saturating_sub(*before));
+            grown = each.max().unwrap_or(u64::MAX);
+            grown <= bytes_max
+        };
+        if within(SETTLED_WITHIN, settled).await {
+            return Ok(format!("{grown} bytes more in memory, limit {bytes_max}"));
+        }
+        let what = format!("a server has {grown} bytes more in memory, the limit is {bytes_max}");
+        Err(Violation::new("memory is bounded", what))
+    }
+}
+
+fn gone(server: usize) -> Violation {
+    Violation::new("no server ends by itself", format!("server {server} is gone"))
+}
