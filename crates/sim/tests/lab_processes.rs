@@ -6,13 +6,15 @@ use pontoon_sim::{
     processes::{Form, LabRow, RsmRow, binary},
 };
 
+const EVERYTHING: LabRow = LabRow::Classic(Row::SnapshotUnreliableRecoverConcurrentPartitionLinearizable);
+
 const ROWS: [LabRow; 8] = [
     LabRow::Classic(Row::Concurrent),
     LabRow::Classic(Row::UnreliableOneKey),
     LabRow::Classic(Row::OnePartition),
     LabRow::Classic(Row::SnapshotRpc),
     LabRow::Classic(Row::SnapshotSize),
-    LabRow::Classic(Row::SnapshotUnreliableRecoverConcurrentPartitionLinearizable),
+    EVERYTHING,
     LabRow::Rsm(RsmRow::LeaderPartition),
     LabRow::Rsm(RsmRow::RestartSubmit),
 ];
@@ -25,5 +27,9 @@ async fn representative_rows_pass() {
     for row in ROWS {
         let done = row.run(&form).await.unwrap_or_else(|what| panic!("{}: {what}", row.name()));
         assert!(done.tally.operations() > 0, "{} did nothing", row.name());
+        if row == EVERYTHING {
+            let faults = [done.tally.crashes(), done.tally.partitions(), done.tally.lost()];
+            assert!(faults.iter().all(|count| *count > 0), "all kinds of faults were there: {faults:?}");
+        }
     }
 }
