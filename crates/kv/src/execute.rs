@@ -59,7 +59,12 @@ fn set<R: Reader>(
         return Ok(Reply::Error(CommandError::ValueTooLarge));
     }
     let store_key = head_key(key);
-    let old = Head::load_at(state, &store_key, key)?;
+    let old = match options {
+        SetOptions { condition: SetCondition::Always, return_old: false } => {
+            state.load_replaced(&store_key, key)?
+        }
+        _ => Head::load_at(state, &store_key, key)?,
+    };
     let holds = match options.condition {
         SetCondition::Always => true,
         SetCondition::IfAbsent => old.is_none(),
@@ -117,7 +122,7 @@ fn set_many<R: Reader>(
     }
     for (key, value) in pairs {
         let store_key = head_key(key);
-        let old = Head::load_at(state, &store_key, key)?;
+        let old = state.load_replaced(&store_key, key)?;
         state.set(store_key, key, old.as_ref(), value);
     }
     Ok(Reply::Ok)

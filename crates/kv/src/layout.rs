@@ -99,6 +99,16 @@ pub(crate) fn chunk_key(value: ValueId, number: u32) -> Bytes {
     key.into()
 }
 
+/// Whether there is any chunk.
+pub(crate) fn holds_chunks(reader: &impl Reader) -> Result<bool, StoreError> {
+    let mut found = false;
+    reader.scan(&[CHUNK], &[CHUNK + 1], &mut |_, _| {
+        found = true;
+        false
+    })?;
+    Ok(found)
+}
+
 /// A record of the store that is not as it must be.
 pub(crate) fn damaged(what: impl std::fmt::Display, how: impl std::fmt::Display) -> StoreError {
     StoreError(format!("{what} is damaged: {how}"))

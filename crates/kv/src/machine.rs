@@ -7,7 +7,7 @@ use crate::{
     StoreError, WaitKey,
     codec::Encoding,
     execute::execute,
-    layout::APPLIED_KEY,
+    layout::{APPLIED_KEY, holds_chunks},
     overlay::Overlay,
     proposal::Block,
     read::{Budget, read},
@@ -28,6 +28,8 @@ pub struct Machine<S> {
     limits: Limits,
     applied: Applied,
     sessions: Sessions,
+    /// Whether the store may hold chunks.
+    chunks: bool,
     /// The store failed while entries were applied: memory is ahead of it for good.
     failed: Option<StoreError>,
 }
@@ -38,7 +40,8 @@ impl<S: Store> Machine<S> {
     pub fn open(store: S, limits: Limits, initial: ConfState) -> Result<Machine<S>, StoreError> {
         let applied = Applied::load(&store)?.unwrap_or(Applied { conf_state: initial, ..Applied::default() });
         let sessions = Sessions::load(&store)?;
-        Ok(Machine { store, limits, applied, sessions, failed: None })
+        let chunks = holds_chunks(&store)?;
+        Ok(Machine { store, limits, applied, sessions, chunks, failed: None })
     }
 
     /// Goes on with another store, that of a snapshot, as [`Machine::open`] would; returns the old one. After an error the
@@ -100,7 +103,7 @@ impl<S: Store> Machine<S> {
     fn apply_batch(&mut self, entries: &[Entry]) -> Result<Vec<(WaitKey, Outcome)>, StoreError> {
         let Some(last) = entries.last() else { return Ok(Vec::new()) };
         let mut outcomes = Vec::new();
-        let mut state = Overlay::new(&self.store, self.applied.index);
+        let mut state = Overlay::new(&self.store, self.applied.index, self.chunks);
         let mut step = Step {
             limits: &self.limits,
             applied: &mut self.applied,
@@ -111,6 +114,7 @@ impl<S: Store> Machine<S> {
             step.entry(entry, &mut outcomes)?;
         }
         self.sessions.fold(&mut state);
+        self.chunks = state.may_hold_chunks();
         state.put(APPLIED_KEY.into(), Some(self.applied.encode()));
         let batch = state.finish();
         self.store.write(last.index, batch)?;

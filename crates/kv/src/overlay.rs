@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     Index, Reader, StoreError, WriteBatch,
-    layout::{CHUNK_BYTES, ValueId, chunk_key},
+    layout::{CHUNK_BYTES, ValueId, chunk_key, key_tail},
     record::{Chunked, Head, Stored},
 };
 
@@ -19,13 +19,34 @@ pub(crate) struct Overlay<'a, R> {
     index: Index,
     /// Chunked values that it has made.
     values: u32,
+    /// Whether `store` or `batch` may hold chunks.
+    chunks: bool,
     batch: WriteBatch,
 }
 
 impl<'a, R: Reader> Overlay<'a, R> {
-    /// An empty batch on a store that holds the entries up to `base`.
-    pub(crate) fn new(store: &'a R, base: Index) -> Overlay<'a, R> {
-        Overlay { store, base, index: base, values: 0, batch: WriteBatch::new() }
+    /// An empty batch on a store that holds the entries up to `base`, and perhaps chunks.
+    pub(crate) fn new(store: &'a R, base: Index, chunks: bool) -> Overlay<'a, R> {
+        Overlay { store, base, index: base, values: 0, chunks, batch: WriteBatch::new() }
+    }
+
+    /// False: there surely is no chunk.
+    pub(crate) fn may_hold_chunks(&self) -> bool {
+        self.chunks
+    }
+
+    /// What a write that replaces a user key's value must know of the present record: nothing where no value has chunks, which
+    /// would have to go. (A long key is looked at in any case: its record says whether it is that key's.)
+    pub(crate) fn load_replaced(
+        &self,
+        store_key: &[u8],
+        user_key: &[u8],
+    ) -> Result<Option<Head>, StoreError> {
+        if self.chunks || !key_tail(user_key).is_empty() {
+            Head::load_at(self, store_key, user_key)
+        } else {
+            Ok(None)
+        }
     }
 
     /// What follows is done by this entry.
@@ -45,7 +66,7 @@ impl<'a, R: Reader> Overlay<'a, R> {
         self.batch.insert(key, record);
     }
 
-    /// Sets a user key whose present record is `old`.
+    /// Sets a user key whose present record is `old` (or what [`Overlay::load_replaced`] gave).
     pub(crate) fn set(&mut self, store_key: Bytes, user_key: &[u8], old: Option<&Head>, value: &Bytes) {
         self.discard(old);
         let value = if value.len() <= CHUNK_BYTES {
@@ -133,6 +154,7 @@ impl<'a, R: Reader> Overlay<'a, R> {
     }
 
     fn put_chunks(&mut self, id: ValueId, first: u32, bytes: &Bytes) {
+        self.chunks = true;
         for (number, start) in (first..).zip((0..bytes.len()).step_by(CHUNK_BYTES)) {
             let chunk = bytes.slice(start..bytes.len().min(start + CHUNK_BYTES));
             self.put(chunk_key(id, number), Some(chunk));
@@ -209,7 +231,7 @@ mod tests {
             let state = |at: usize| case / 6_usize.pow(at as u32) % 6;
             let stored = (0..4).filter(|at| state(*at) >= 3).map(|at| (keys[at].clone(), "old".into()));
             let store = MemStore::from_pairs(stored).unwrap();
-            let mut overlay = Overlay::new(&store, Index(0));
+            let mut overlay = Overlay::new(&store, Index(0), false);
             for (at, key) in keys.iter().enumerate().filter(|(at, _)| state(*at) % 3 > 0) {
                 overlay.put(key.clone(), (state(at) % 3 == 1).then(|| "new".into()));
             }

@@ -79,6 +79,33 @@ fn overwriting_and_deleting_a_chunked_value_leaves_no_chunk_behind() {
 }
 
 #[test]
+fn overwriting_a_value_that_was_chunked_before_a_restart_leaves_no_chunk_behind() {
+    let mut group = Group::new();
+    group.execute(set("k", pattern(20_000)));
+    group.machine = open(group.machine.store().clone(), group.limits);
+    group.execute(set("k", "short"));
+    assert_eq!(group.pairs(CHUNK).len(), 0);
+}
+
+#[test]
+fn a_plain_set_asks_for_what_it_replaces_only_where_there_may_be_chunks() {
+    let mut machine = open(Spy::default(), Limits::default());
+    let session = pontoon_kv::SessionId(1 << 16);
+    let mut asked_by = |index: u64, proposal| {
+        let before = machine.store().asked.get();
+        let data = pontoon_kv::Block::encode(&[proposal]);
+        let (term, clock) = (pontoon_kv::Term(1), pontoon_kv::ClusterTime(1));
+        machine.apply(&[pontoon_kv::Entry { index: Index(index), term, clock, data }]).unwrap();
+        machine.store().asked.get() - before
+    };
+    asked_by(1, pontoon_kv::Proposal::Open { call: CALL, kind: pontoon_kv::SessionKind::Client });
+    assert_eq!(asked_by(2, once(session, 1, 1, set("k", "v"))), 0);
+    assert_eq!(asked_by(3, once(session, 2, 2, set("k", "w"))), 0);
+    asked_by(4, once(session, 3, 3, set("long", pattern(5000))));
+    assert_eq!(asked_by(5, once(session, 4, 4, set("k", "x"))), 1);
+}
+
+#[test]
 fn an_append_to_8_mib_writes_at_most_three_times_what_one_to_8_kib_writes() {
     let written = |len: usize| {
         let mut machine = open(Spy::default(), Limits::default());

@@ -58,7 +58,7 @@ pub struct Settings {
     pub heartbeat_ticks: u32,
     /// Ticks without a leader before an election: at least this, below twice this.
     pub election_ticks: u32,
-    /// The state store's block cache, in bytes.
+    /// The state store's caches, in bytes: three quarters for the newest records of keys, the rest for blocks of tables.
     pub cache_bytes: u64,
     /// A memtable of the state store is flushed at this size, in bytes.
     pub memtable_bytes: u64,
@@ -87,7 +87,7 @@ impl Settings {
             tick: Duration::from_millis(25),
             heartbeat_ticks: 2,
             election_ticks: 16,
-            cache_bytes: 32 << 20,
+            cache_bytes: 64 << 20,
             memtable_bytes: 16 << 20,
             fault_fsync_delay: Duration::ZERO,
         }

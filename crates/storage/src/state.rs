@@ -16,6 +16,7 @@
 
 mod current;
 mod generation;
+mod recent;
 mod stage;
 mod workers;
 
@@ -31,11 +32,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use lsm_tree::{Cache, DescriptorTable, SeqNo};
+use lsm_tree::{Cache, DescriptorTable, SeqNo, Slice};
 use pontoon_kv::{GroupId, Index, Reader, Store, StoreError, WriteBatch};
 
 pub use self::stage::{Stage, StageError, Staged};
-use self::{current::Current, generation::Generation, workers::Workers};
+use self::{
+    current::Current,
+    generation::{Generation, into_bytes},
+    recent::Recent,
+    workers::Workers,
+};
 use crate::{AFTER_DAMAGE, disk};
 
 /// Settings of a [`StateStore`].
@@ -43,7 +49,7 @@ use crate::{AFTER_DAMAGE, disk};
 pub struct StateOptions {
     /// A memtable is flushed at this size, in bytes. Up to five of them are in memory when the disk is behind.
     pub memtable_bytes: u64,
-    /// The cache of blocks, in bytes.
+    /// The caches, in bytes: three quarters for the newest records, the rest for blocks of tables.
     pub cache_bytes: u64,
     /// Table files that are kept open.
     pub open_files_max: usize,
@@ -51,7 +57,7 @@ pub struct StateOptions {
 
 impl Default for StateOptions {
     fn default() -> StateOptions {
-        StateOptions { memtable_bytes: 16 << 20, cache_bytes: 32 << 20, open_files_max: 256 }
+        StateOptions { memtable_bytes: 16 << 20, cache_bytes: 64 << 20, open_files_max: 256 }
     }
 }
 
@@ -110,6 +116,7 @@ impl OpenError {
 pub struct StateStore {
     shared: Arc<Shared>,
     generation: Arc<Generation>,
+    recent: Recent,
     /// Of this generation; then those of replaced ones, until they have ended.
     workers: Vec<Workers>,
 }
@@ -130,6 +137,8 @@ struct Shared {
 #[derive(Clone)]
 struct Resources {
     memtable_bytes: u64,
+    /// For the newest records.
+    recent_bytes: u64,
     cache: Arc<Cache>,
     files: Arc<DescriptorTable>,
 }
@@ -146,7 +155,8 @@ impl StateStore {
         let lock = lock_folder(folder)?;
         let resources = Resources {
             memtable_bytes: options.memtable_bytes,
-            cache: Arc::new(Cache::with_capacity_bytes(options.cache_bytes)),
+            recent_bytes: options.cache_bytes / 4 * 3,
+            cache: Arc::new(Cache::with_capacity_bytes(options.cache_bytes / 4)),
             files: Arc::new(DescriptorTable::new(options.open_files_max)),
         };
         let current = match Current::read(folder, group)? {
@@ -166,6 +176,7 @@ impl StateStore {
         remove_others(folder, current.generation)?;
         let generation = Arc::new(generation);
         let workers = vec![Workers::start(&generation).map_err(OpenError::io(folder))?];
+        let recent = Recent::new(resources.recent_bytes);
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
             group,
@@ -175,7 +186,7 @@ impl StateStore {
             next_generation: AtomicU64::new(current.generation + 1),
             _lock: lock,
         });
-        Ok(StateStore { shared, generation, workers })
+        Ok(StateStore { shared, generation, recent, workers })
     }
 
     /// The last batch. After opening: the last one that was durable.
@@ -242,7 +253,8 @@ impl StateStore {
         workers.append(&mut self.workers);
         workers.retain(|workers| !workers.have_ended());
         *self.shared.current.write().expect("no panic holds this lock") = next.clone();
-        Ok(StateStore { shared: self.shared.clone(), generation: next, workers })
+        let recent = Recent::new(resources.recent_bytes);
+        Ok(StateStore { shared: self.shared.clone(), generation: next, recent, workers })
     }
 }
 
@@ -250,6 +262,11 @@ impl Store for StateStore {
     type View = View;
 
     fn write(&mut self, index: Index, batch: WriteBatch) -> Result<(), StoreError> {
+        let batch = batch.into_iter().map(|(key, value)| {
+            let (key, value) = (Slice::from(&*key), value.as_deref().map(Slice::from));
+            self.recent.put(key.clone(), value.clone());
+            (key, value)
+        });
         self.generation.write(index, batch)
     }
 
@@ -261,7 +278,12 @@ impl Store for StateStore {
 
 impl Reader for StateStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.generation.get(key, self.generation.latest())
+        if let Some(known) = self.recent.get(key) {
+            return Ok(known.map(into_bytes));
+        }
+        let stored = self.generation.get(key, self.generation.latest())?;
+        self.recent.learn(key, stored.as_deref());
+        Ok(stored.map(into_bytes))
     }
 
     fn scan(
@@ -282,7 +304,7 @@ pub struct View {
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.generation.get(key, self.seqno)
+        Ok(self.generation.get(key, self.seqno)?.map(into_bytes))
     }
 
     fn scan(

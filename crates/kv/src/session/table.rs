@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn an_idle_session_holds_no_memory_but_for_what_it_must_remember() {
         let (store, now, id) = (MemStore::new(), ClusterTime(1), SessionId(1));
-        let mut state = Overlay::new(&store, Index(0));
+        let mut state = Overlay::new(&store, Index(0), false);
         let mut sessions = Sessions::default();
         sessions.open(id, SessionKind::Client, now, &Limits::default());
         assert_eq!(recorded(&sessions, id), (0, 0));

@@ -1,7 +1,7 @@
 //! What the tests share: a group of one machine that is fed entries, and numbers from a seed.
 #![allow(dead_code, unreachable_pub, reason = "each test file is its own crate and uses a part of this")]
 
-use std::ops::Range;
+use std::{cell::Cell, ops::Range};
 
 use bytes::Bytes;
 use pontoon_kv::{
@@ -222,11 +222,12 @@ pub fn for_seeds(seeds: Range<u64>, property: impl Fn(u64)) {
     }
 }
 
-/// A store that keeps the last batch it was given.
+/// A store that keeps the last batch it was given, and counts the records that were asked for.
 #[derive(Default)]
 pub struct Spy {
     store: MemStore,
     pub last: WriteBatch,
+    pub asked: Cell<u64>,
 }
 
 impl Spy {
@@ -238,6 +239,7 @@ impl Spy {
 
 impl Reader for Spy {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.asked.set(self.asked.get() + 1);
         self.store.get(key)
     }
 

@@ -24,7 +24,7 @@ use std::{
 
 use bytes::Bytes;
 use lsm_tree::{AbstractTree, AnyTree, Config, Guard, Memtable, SeqNo, SequenceNumberCounter, Slice};
-use pontoon_kv::{GroupId, Index, StoreError, WriteBatch, layout::STORE_KEY_BYTES_MAX};
+use pontoon_kv::{GroupId, Index, StoreError, layout::STORE_KEY_BYTES_MAX};
 
 use crate::{
     AFTER_DAMAGE,
@@ -165,8 +165,12 @@ impl Generation {
         self.tree.disk_space()
     }
 
-    /// Writes a batch. By one thread only.
-    pub(super) fn write(&self, index: Index, batch: WriteBatch) -> Result<(), StoreError> {
+    /// Writes a batch of keys with their new values (`None`: gone). By one thread only.
+    pub(super) fn write(
+        &self,
+        index: Index,
+        batch: impl Iterator<Item = (Slice, Option<Slice>)>,
+    ) -> Result<(), StoreError> {
         self.wait_for_room()?;
         let applied = self.applied();
         assert!(index > applied, "batch {index} comes after batch {applied}");
@@ -179,8 +183,8 @@ impl Generation {
         for (key, value) in batch {
             assert!(is_key(&key), "a key has 1 to 65535 bytes and does not begin with {POSITION_KEY:?}");
             match value {
-                Some(value) => self.tree.insert(&*key, &*value, seqno),
-                None => self.tree.remove(&*key, seqno),
+                Some(value) => self.tree.insert(key, value, seqno),
+                None => self.tree.remove(key, seqno),
             };
         }
         let (_, memtable_bytes) = self.tree.insert(POSITION_KEY, encode_position(self.group, index), seqno);
@@ -202,11 +206,11 @@ impl Generation {
     }
 
     /// The value at a key, as a reader at `seqno` sees it.
-    pub(super) fn get(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Bytes>, StoreError> {
+    pub(super) fn get(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Slice>, StoreError> {
         if !is_key(key) {
             return Ok(None);
         }
-        Ok(self.tree.get(key, seqno).map_err(|error| self.read_error(&error))?.map(into_bytes))
+        self.tree.get(key, seqno).map_err(|error| self.read_error(&error))
     }
 
     /// Visits pairs in key order, as a reader at `seqno` sees them.
@@ -462,8 +466,8 @@ fn decode_position(group: GroupId, position: &[u8]) -> Result<Index, String> {
     }
 }
 
-/// Long values are shared with the tree's cache, short ones copied.
-fn into_bytes(slice: Slice) -> Bytes {
+/// Long values are shared with the tree or its caches, short ones copied.
+pub(super) fn into_bytes(slice: Slice) -> Bytes {
     if slice.len() <= 256 { Bytes::copy_from_slice(&slice) } else { Bytes::from_owner(slice) }
 }
 
