@@ -21,7 +21,7 @@ use crate::check::Violation;
 
 const MIB: u64 = 1 << 20;
 
-/// The block cache of 1 MiB, and memtables of 64 KiB: one in use and up to four on their way to the disk.
+/// The caches of 1 MiB, and memtables of 64 KiB: one in use and up to four on their way to the disk.
 const KEPT_BYTES: u64 = MIB + 5 * (64 << 10);
 
 /// Of an open session with one reply that is not acknowledged. The original allows 200 bytes for each client, and there a client is
