@@ -11,7 +11,7 @@ use pontoon_kv::Reply;
 
 use super::tally::Tally;
 use crate::{
-    check::{Violation, check_appends},
+    check::{Violation, check_exactly_once},
     client::Ending,
     history::History,
     linearizability::{Action, Operation, Verdict, check},
@@ -93,7 +93,7 @@ impl Record {
 fn decide(operations: &[Operation], values: &BTreeMap<Bytes, Bytes>) -> Result<(), Violation> {
     for (key, value) in values {
         let of_key: Vec<&Operation> = operations.iter().filter(|operation| operation.key == *key).collect();
-        check_appends(&of_key, value)?;
+        check_exactly_once(&of_key, value)?;
     }
     match check(operations) {
         Verdict::Linearizable => Ok(()),
