@@ -6,7 +6,7 @@
 //!      server 1 ──► peer proxy of 2 ──► server 2's peer port    cut links, lose messages; one link for each ordered pair
 //! ```
 //!
-//! What a row does is that of [`crate::lab`]: [`Row::generic`] and [`Row::shape`] are the one table of both. The rules are the
+//! What a row does is that of [`crate::lab`]: `Row::generic` and `Row::shape` are the one table of both. The rules are the
 //! tightened ones: the log at most twice `maxraftstate`, two requests in flight for each client, the stalled Get counts, an
 //! undecided history is a failure, servers also crash one by one under load. After each row everything heals, every server serves
 //! within 10 s, and all states are equal. A row that takes longer than 120 s has failed.
