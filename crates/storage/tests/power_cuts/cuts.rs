@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use pontoon_replica::Persist;
+use pontoon_replica::{HardState, Persist};
 use tempfile::TempDir;
 
 use crate::{
@@ -140,7 +140,8 @@ fn try_recover(data: &Path, history: &History, expected: &Expected, go_on: bool)
     }
     let last = server.replay();
     let next = entry_at(last.0.max(server.restored.last().0.0) + 1);
-    server.write(Persist { sync: true, entries: vec![next.clone()], ..Persist::default() });
+    let hard_state = Some(HardState { term: next.term, ..server.restored.hard_state });
+    server.write(Persist { sync: true, hard_state, entries: vec![next.clone()], ..Persist::default() });
     let state = contents(&server.store);
     drop(server);
     let mut server = Server::open(data, FILE_BYTES).map_err(|error| format!("opened once more: {error}"))?;
