@@ -156,7 +156,7 @@ fn cut(path: &Path, keep_bytes: u64) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
     file.set_len(keep_bytes)?;
     if keep_bytes == 0 {
-        file.write_all(&[MAGIC, &VERSION.to_be_bytes(), &[0; 8]].concat())?;
+        file.write_all(&header())?;
     }
     file.sync_all()
 }
@@ -165,6 +165,11 @@ const MAGIC: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
 /// Magic, version u64 and alignment u64, big-endian.
 pub(super) const HEADER_BYTES: usize = MAGIC.len() + 16;
 const VERSION: u64 = 2;
+
+/// What a file begins with.
+pub(super) fn header() -> Vec<u8> {
+    [MAGIC, &VERSION.to_be_bytes(), &[0; 8]].concat()
+}
 
 enum HeaderError {
     Damaged,
@@ -288,7 +293,7 @@ mod tests {
                 fs::write(&path, torn).expect("writable");
                 check_and_cut(folder.path()).expect("nothing durable is missing");
                 let bytes = fs::read(&path).expect("it is there");
-                assert!(bytes.len() == HEADER_BYTES && check_header(&bytes).is_ok(), "{queue:?}, {torn:?}");
+                assert_eq!(bytes, header(), "{queue:?}, {torn:?}");
             }
         }
     }
