@@ -218,14 +218,25 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until a server ends that nobody has stopped, and tells its last words.
+    pub(super) async fn death(&self) -> Violation {
+        loop {
+            for (number, server) in self.servers.iter().enumerate() {
+                if let Some(how) = server.ended().await {
+                    let log = server.log();
+                    let last: Vec<&str> = log.lines().rev().take(5).collect();
+                    let last: String = last.iter().rev().map(|line| format!("\n    {line}")).collect();
+                    let what = format!("server {number}: {how}, and the end of its log:{last}");
+                    return Violation::new("no server ends by itself", what);
+                }
+            }
+            sleep(LOOK).await;
+        }
+    }
+
     /// Everything heals; then every server serves, and all states are equal.
     pub(super) async fn settle(&self) -> Result<(), Violation> {
         self.links.connect();
-        for server in &self.servers {
-            if let Some(how) = server.ended().await {
-                return Err(Violation::new("no server ends by itself", format!("{how}\n{}", server.log())));
-            }
-        }
         self.restart_all().await?;
         let healed = Instant::now();
         for server in self.all() {

@@ -165,8 +165,15 @@ impl LabRow {
         let whole = async {
             let setup = Setup { binary: &form.binary, folder: folder.path(), shape, flags, seed: form.seed };
             let cluster = Cluster::start(setup, tally.clone()).await?;
-            self.play(&cluster, form, &mut measured).await?;
-            cluster.settle().await
+            let row = async {
+                self.play(&cluster, form, &mut measured).await?;
+                cluster.settle().await
+            };
+            // A server that stopped by itself explains best whatever else went wrong, and nothing need wait for it.
+            tokio::select! {
+                ended = row => ended,
+                death = cluster.death() => Err(death),
+            }
         };
         let ended = timeout(ROW_MAX, whole).await.unwrap_or_else(|_| {
             Err(Violation::new("a row takes at most 120 s", "it was not over then".to_string()))
