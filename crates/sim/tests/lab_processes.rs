@@ -2,8 +2,8 @@
 //! The whole suite: `cargo run --release -p pontoon-sim -- lab`.
 
 use pontoon_sim::{
-    lab::Row,
-    processes::{Form, LabRow, RsmRow, binary},
+    lab::{Row, RsmRow},
+    processes::{Form, LabRow, binary},
 };
 
 const EVERYTHING: LabRow = LabRow::Classic(Row::SnapshotUnreliableRecoverConcurrentPartitionLinearizable);

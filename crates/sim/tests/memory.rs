@@ -10,16 +10,16 @@ fn passes(row: MemoryRow) {
 
 #[test]
 fn large_values_and_many_appends() {
-    let few = |row: &MemoryRow| !matches!(row, MemoryRow::MemPutManyClients | MemoryRow::MemGetManyClients);
+    let few = |row: &MemoryRow| !matches!(row, MemoryRow::PutManyClients | MemoryRow::GetManyClients);
     MemoryRow::ALL.into_iter().filter(few).for_each(passes);
 }
 
 #[test]
 fn many_clients_put() {
-    passes(MemoryRow::MemPutManyClients);
+    passes(MemoryRow::PutManyClients);
 }
 
 #[test]
 fn many_clients_get() {
-    passes(MemoryRow::MemGetManyClients);
+    passes(MemoryRow::GetManyClients);
 }

@@ -33,33 +33,33 @@ const LOG_BYTES_MAX: u64 = 4 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryRow {
     /// A value of 10 MiB that two clerks get, and that gives way to a short one, is not kept.
-    MemGet2,
+    Get2,
     /// Nor one that two clerks put.
-    MemPut2,
+    Put2,
     /// Two appends of 10 MiB are not kept beside the value that they make.
-    MemAppend2,
+    Append2,
     /// 100,000 clerks that put once each cost 200 bytes each.
-    MemPutManyClients,
+    PutManyClients,
     /// That get once each: nothing.
-    MemGetManyClients,
+    GetManyClients,
     /// 1,000 appends of 1,000 bytes cost what they append.
-    MemManyAppends,
+    ManyAppends,
 }
 
 impl MemoryRow {
     /// All rows, in the original's order.
     pub const ALL: [MemoryRow; 6] = [
-        MemoryRow::MemGet2,
-        MemoryRow::MemPut2,
-        MemoryRow::MemAppend2,
-        MemoryRow::MemPutManyClients,
-        MemoryRow::MemGetManyClients,
-        MemoryRow::MemManyAppends,
+        MemoryRow::Get2,
+        MemoryRow::Put2,
+        MemoryRow::Append2,
+        MemoryRow::PutManyClients,
+        MemoryRow::GetManyClients,
+        MemoryRow::ManyAppends,
     ];
 
     /// As in tables and on the command line.
     pub fn name(self) -> String {
-        format!("{self:?}")
+        format!("Memory{self:?}")
     }
 
     /// Runs the row on a seed.
@@ -76,14 +76,14 @@ impl MemoryRow {
         setup.config.limits.sessions_max = 2 * MANY_CLIENTS as u32;
         let mut world = World::new(setup);
         match self {
-            MemoryRow::MemGet2 => large_value_goes(&mut world, Action::Get),
-            MemoryRow::MemPut2 => large_value_goes(&mut world, Action::Put(large())),
-            MemoryRow::MemAppend2 => large_appends(&mut world),
-            MemoryRow::MemPutManyClients => {
+            MemoryRow::Get2 => large_value_goes(&mut world, Action::Get),
+            MemoryRow::Put2 => large_value_goes(&mut world, Action::Put(large())),
+            MemoryRow::Append2 => large_appends(&mut world),
+            MemoryRow::PutManyClients => {
                 many_clients(&mut world, &Action::Put(Bytes::from(vec![b'v'; 1_000])), 200)
             }
-            MemoryRow::MemGetManyClients => many_clients(&mut world, &Action::Get, 10),
-            MemoryRow::MemManyAppends => many_appends(&mut world),
+            MemoryRow::GetManyClients => many_clients(&mut world, &Action::Get, 10),
+            MemoryRow::ManyAppends => many_appends(&mut world),
         }?;
         settle(&mut world)?;
         Ok(Done::of(&world))

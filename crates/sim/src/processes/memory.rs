@@ -17,7 +17,7 @@ use super::{
     client::Client,
     cluster::{Cluster, broken},
 };
-use crate::check::Violation;
+use crate::{check::Violation, lab::MemoryRow};
 
 const MIB: u64 = 1 << 20;
 
@@ -35,32 +35,12 @@ const PASSES: u64 = 4;
 /// Passes more, at most, until the allocator has given back what it need not have.
 const PASSES_MORE: u64 = 12;
 
-/// A row of the original's memory tests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the original's")]
-pub enum MemoryRow {
-    Get2,
-    Put2,
-    Append2,
-    PutManyClients,
-    GetManyClients,
-    ManyAppends,
-}
-
 impl MemoryRow {
-    pub(super) const ALL: [MemoryRow; 6] = [
-        MemoryRow::Get2,
-        MemoryRow::Put2,
-        MemoryRow::Append2,
-        MemoryRow::PutManyClients,
-        MemoryRow::GetManyClients,
-        MemoryRow::ManyAppends,
-    ];
-
     /// Caches as small as they get, so that they hide nothing, and room for the row's values and sessions.
     pub(super) const FLAGS: [&str; 4] =
         ["--cache-bytes=1MiB", "--memtable-bytes=64KiB", "--value-bytes-max=32MiB", "--sessions-max=200000"];
 
+    /// What the original prints for it.
     pub(super) fn title(self) -> &'static str {
         match self {
             MemoryRow::Get2 => "memory use get",
@@ -73,7 +53,7 @@ impl MemoryRow {
     }
 
     /// What was measured, for a person.
-    pub(super) async fn run(self, cluster: &Cluster, form: &Form) -> Result<String, Violation> {
+    pub(super) async fn run_on(self, cluster: &Cluster, form: &Form) -> Result<String, Violation> {
         let mut highest = Resident(vec![0; cluster.len()]);
         for _ in 0..PASSES_BEFORE {
             self.pass(cluster, form).await?;

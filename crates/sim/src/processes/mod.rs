@@ -38,10 +38,10 @@ use std::{
 use tokio::time::timeout;
 
 use self::cluster::{Cluster, Setup, broken};
-pub use self::{memory::MemoryRow, rsm::RsmRow, tally::Tally};
+pub use self::tally::Tally;
 use crate::{
     check::Violation,
-    lab::{Generic, ROUNDS, Row, Shape},
+    lab::{Generic, MemoryRow, ROUNDS, Row, RsmRow, Shape},
 };
 
 /// The original's limit for each row, from the start of its cluster to its last check.
@@ -136,8 +136,8 @@ impl LabRow {
     pub fn name(self) -> String {
         match self {
             LabRow::Classic(row) => format!("{row:?}"),
-            LabRow::Rsm(row) => format!("Rsm{row:?}"),
-            LabRow::Memory(row) => format!("Memory{row:?}"),
+            LabRow::Rsm(row) => row.name(),
+            LabRow::Memory(row) => row.name(),
         }
     }
 
@@ -210,8 +210,8 @@ impl LabRow {
                 let generic = row.generic().expect("all other rows are generic");
                 generic::run(cluster, generic, form).await
             }
-            LabRow::Rsm(row) => row.run(cluster).await,
-            LabRow::Memory(row) => row.run(cluster, form).await.map(|found| *measured = Some(found)),
+            LabRow::Rsm(row) => row.run_on(cluster).await,
+            LabRow::Memory(row) => row.run_on(cluster, form).await.map(|found| *measured = Some(found)),
         }
     }
 }

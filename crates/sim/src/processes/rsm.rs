@@ -14,39 +14,15 @@ use super::{
     ask::{Connection, ask},
     cluster::{Cluster, broken, within},
 };
-use crate::{check::Violation, world::Server};
+use crate::{check::Violation, lab::RsmRow, world::Server};
 
 /// The counter.
 const KEY: &str = "counter";
 /// The original tries all servers for so long.
 const SUBMIT_WITHIN: Duration = Duration::from_secs(10);
 
-/// A row of the original's `rsm` package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the original's")]
-pub enum RsmRow {
-    Basic,
-    Concurrent,
-    LeaderFailure,
-    LeaderPartition,
-    RestartReplay,
-    Shutdown,
-    RestartSubmit,
-    Snapshot,
-}
-
 impl RsmRow {
-    pub(super) const ALL: [RsmRow; 8] = [
-        RsmRow::Basic,
-        RsmRow::Concurrent,
-        RsmRow::LeaderFailure,
-        RsmRow::LeaderPartition,
-        RsmRow::RestartReplay,
-        RsmRow::Shutdown,
-        RsmRow::RestartSubmit,
-        RsmRow::Snapshot,
-    ];
-
+    /// What the original prints for it.
     pub(super) fn title(self) -> &'static str {
         match self {
             RsmRow::Basic => "rsm: basic",
@@ -60,7 +36,7 @@ impl RsmRow {
         }
     }
 
-    pub(super) async fn run(self, cluster: &Cluster) -> Result<(), Violation> {
+    pub(super) async fn run_on(self, cluster: &Cluster) -> Result<(), Violation> {
         match self {
             RsmRow::Basic => basic(cluster).await,
             RsmRow::Concurrent => concurrent(cluster).await,
