@@ -1,17 +1,17 @@
-//! Keeps one connection to one member open and writes its queue to it.
+//! Keeps one connection to one member open, and writes to it what the core thread could not write at once.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
 use pontoon_kv::NodeId;
-use pontoon_wire::{handshake::Purpose, peer::encode_message};
-use tokio::{io::AsyncWriteExt, sync::watch};
+use pontoon_wire::handshake::Purpose;
+use tokio::{net::tcp::OwnedWriteHalf, sync::watch};
 
 use super::{
     context::Context,
+    pipe::Flushed,
     route::Route,
     socket::{Frames, Link, LinkError},
 };
@@ -22,11 +22,6 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(20);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// A connection that lived for so long was a success: the back-off starts anew.
 const SETTLED: Duration = Duration::from_secs(1);
-
-/// Entries in one write, at most (one larger message goes alone): what a heartbeat may have to wait for.
-const WRITE_BYTES: usize = 1 << 20;
-/// A write buffer that has grown beyond this is given back.
-const BUFFER_KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// The task of one member.
 pub(super) struct Outgoing {
@@ -64,48 +59,39 @@ impl Outgoing {
         }
     }
 
-    /// Writes the queue until the connection ends (an error) or this side stops.
+    /// Lets messages go there until the connection ends (an error) or this side stops.
     async fn serve(&mut self, link: Link) -> Result<(), LinkError> {
         if self.context.quiet.allows(&format!("{} connected", self.to)) {
             tracing::info!(peer = self.to.0, "connected to a member");
         }
-        self.route.queue.open();
-        let ended = self.write(link).await;
-        self.route.queue.close();
+        let (mut frames, socket) = link.into_frames(self.context.decoder());
+        let socket = Arc::new(socket);
+        self.route.open(socket.clone());
+        let ended = self.write(&mut frames, &socket).await;
+        self.route.close();
         if ended.is_err() {
             self.route.lost(&*self.context.sink);
         }
         ended
     }
 
-    async fn write(&mut self, link: Link) -> Result<(), LinkError> {
-        let (mut frames, mut write) = link.into_frames(self.context.decoder());
-        let mut batch = Vec::new();
-        let mut out = BytesMut::new();
+    async fn write(&mut self, frames: &mut Frames, socket: &OwnedWriteHalf) -> Result<(), LinkError> {
         loop {
-            self.route.queue.take(WRITE_BYTES, &mut batch);
-            if batch.is_empty() {
-                if *self.stop.borrow_and_update() {
-                    return Ok(());
-                }
+            if self.route.flush()? == Flushed::Full {
                 tokio::select! {
-                    () = self.route.queue.filled() => {}
-                    error = end_of(&mut frames) => return Err(error),
-                    // An error would mean that the handle was dropped, which aborts this task.
-                    _ = self.stop.changed() => {}
+                    writable = socket.writable() => writable?,
+                    error = end_of(frames) => return Err(error),
                 }
                 continue;
             }
-            for (group, message) in batch.drain(..) {
-                encode_message(group, &message, &mut out);
+            if *self.stop.borrow_and_update() {
+                return Ok(());
             }
             tokio::select! {
-                written = write.write_all(&out) => written?,
-                error = end_of(&mut frames) => return Err(error),
-            }
-            out.clear();
-            if out.capacity() > BUFFER_KEPT_BYTES_MAX {
-                out = BytesMut::new();
+                () = self.route.filled() => {}
+                error = end_of(frames) => return Err(error),
+                // An error would mean that the handle was dropped, which aborts this task.
+                _ = self.stop.changed() => {}
             }
         }
     }

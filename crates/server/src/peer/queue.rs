@@ -37,7 +37,7 @@ struct Lane {
 }
 
 impl Queue {
-    /// Adds messages of a group. Returns whether all found a place.
+    /// Adds messages of a group. Returns whether all found a place. Nobody is woken: [`Queue::wake`].
     pub(super) fn push(&self, group: GroupId, messages: impl Iterator<Item = Message>) -> bool {
         let mut lanes = self.lanes.lock().expect("no panic holds this lock");
         if !lanes.open {
@@ -50,9 +50,18 @@ impl Queue {
                 _ => lanes.urgent.push(group, message, URGENT_BYTES_MAX),
             };
         }
-        drop(lanes);
-        self.filled.notify_one();
         all
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        let lanes = self.lanes.lock().expect("no panic holds this lock");
+        lanes.urgent.messages.is_empty() && lanes.bulk.messages.is_empty()
+    }
+
+    /// Ends a wait for [`Queue::filled`], or the next one.
+    pub(super) fn wake(&self) {
+        self.filled.notify_one();
     }
 
     /// There is a connection.
@@ -74,7 +83,7 @@ impl Queue {
         lanes.bulk.take(bulk_bytes, into);
     }
 
-    /// Waits until something was added since the last call.
+    /// Waits until somebody was to be woken since the last call.
     pub(super) async fn filled(&self) {
         self.filled.notified().await;
     }
