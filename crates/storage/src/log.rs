@@ -16,6 +16,7 @@
 //! - Its cache of the last block read is one per *thread*, not per engine: see `Log::undisturbed`.
 
 mod error;
+mod files;
 #[doc(hidden)]
 pub mod fuzz;
 mod options;
@@ -42,10 +43,11 @@ use pontoon_kv::{Entry, GroupId, Index, Term};
 use pontoon_replica::{HardState, Persist};
 use raft_engine::{
     Command, Config, Engine, ReadableSize, RecoveryMode,
-    internals::{EventListener, LogQueue},
+    internals::{EventListener, FilePipeLog, LogQueue},
 };
 
 use self::{
+    files::PreparedFiles,
     record::{END_KEY, HARD_STATE_KEY, MARK_GROUP, Mark, POSITION_KEY, StoredEntry},
     writer::{Group, Writer, Written},
 };
@@ -105,7 +107,7 @@ impl RestoredLog {
 }
 
 struct Inner {
-    engine: Engine,
+    engine: Engine<PreparedFiles, FilePipeLog<PreparedFiles>>,
     /// Tells this log from others in [`Log::undisturbed`].
     id: u64,
     /// Reads share it, purge takes it alone.
@@ -135,8 +137,9 @@ impl Log {
         let failed = |reason: String| OpenError::Engine { path: folder.to_owned(), reason };
         let written = Arc::new(Written::default());
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            Engine::open_with_listeners(
+            Engine::open_with(
                 engine_config(folder, options),
+                Arc::new(PreparedFiles::new(folder, options.file_bytes)),
                 vec![written.clone() as Arc<dyn EventListener>],
             )
         }));
@@ -430,7 +433,7 @@ fn engine_config(folder: &Path, options: LogOptions) -> Config {
         target_file_size: ReadableSize(options.file_bytes),
         purge_threshold: ReadableSize(options.purge_bytes.max(options.file_bytes)),
         enable_log_recycle: true,
-        // A new server would write zeros for nothing; files are recycled once there have been purges.
+        // `PreparedFiles` does it for the next file only.
         prefill_for_recycle: false,
         ..Config::default()
     }

@@ -5,7 +5,13 @@
 
 mod common;
 
-use std::{fs, path::Path, sync::mpsc::Receiver};
+use std::{
+    fs,
+    path::Path,
+    sync::mpsc::Receiver,
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use common::{await_durable, notices};
@@ -18,6 +24,8 @@ use pontoon_storage::{Log, LogOptions, StateOptions, StateStore, state::Notice};
 
 const GROUP: GroupId = GroupId(1);
 const APPENDS: u64 = 100;
+/// One file holds all of a test, so that no other is begun while it counts.
+const LOG_OPTIONS: LogOptions = LogOptions { file_bytes: 16 << 20, purge_bytes: 64 << 20 };
 
 /// A machine on a real store, behind a real log.
 struct Server {
@@ -30,8 +38,8 @@ struct Server {
 
 impl Server {
     fn open(folder: &Path) -> Server {
-        let log = Log::open(&folder.join("log"), LogOptions::for_trim_bytes(Some(64 << 20)))
-            .expect("the log opens");
+        let log = Log::open(&folder.join("log"), LOG_OPTIONS).expect("the log opens");
+        await_prepared(&folder.join("log"));
         let (notify, notices) = notices();
         let store = StateStore::open(&folder.join("state"), GROUP, StateOptions::default(), notify);
         let machine = Machine::open(store.expect("the state opens"), Limits::default(), ConfState::default());
@@ -74,6 +82,16 @@ impl Server {
     fn flush(&self) {
         self.machine.store().handle().request_flush();
         await_durable(&self.notices, self.machine.applied().index);
+    }
+}
+
+/// Waits until the log has its next file ready: that costs the same whatever is written meanwhile.
+fn await_prepared(log: &Path) {
+    let ready = || fs::metadata(log.join("spare")).is_ok_and(|spare| spare.len() == LOG_OPTIONS.file_bytes);
+    let started = Instant::now();
+    while !ready() {
+        assert!(started.elapsed() < Duration::from_secs(20), "the next file is prepared");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -153,6 +153,7 @@ fn kind(name: &Path) -> &'static str {
         (_, Some("raftlog")) => "append file of the log",
         (_, Some("rewrite")) => "rewrite file of the log",
         (_, Some("reserved")) => "log file kept for recycling",
+        ("spare", _) => "log file prepared for later",
         (version, None) if version.starts_with('v') => "manifest `v<n>`",
         (_, None) if name.iter().any(|part| part == "tables") => "table",
         _ => panic!("what is {name:?}?"),

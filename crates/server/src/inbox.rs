@@ -1,0 +1,241 @@
+//! What waits for the core, and who takes the core's turn.
+//!
+//! Every event goes into one queue. As long as few requests wait, whoever brings an event (a connection, the log thread, the
+//! apply thread) also takes the core's turn, if nobody is at it: a change of threads costs a lone request more than the turn
+//! itself. Under load the core thread takes the turns, so that one carries all that has come in. (The idea is that of flat
+//! combining: Hendler et al., SPAA 2010.)
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicU64, Ordering, fence},
+    },
+    thread::{self, Thread},
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, SendError, Sender, TrySendError, bounded};
+use pontoon_replica::{Input, Message, Request, Ticket};
+
+/// Something for the core.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an event is moved into its slot and out once; a box would cost an allocation"
+)]
+pub enum Event {
+    /// Requests of one connection, in its order.
+    Requests(Vec<(Ticket, Request)>),
+    /// Messages of one member, in its order.
+    Messages(Vec<Message>),
+    /// Anything else that happened.
+    Input(Input),
+    /// The core is to end.
+    Stop,
+}
+
+/// While more requests than these wait for answers, turns are left to the core thread.
+const LONE_REQUESTS_MAX: u64 = 4;
+/// Events that a thread other than the core's takes in at most: it has work of its own.
+const LONE_EVENTS_MAX: usize = 64;
+/// Events of one turn, at most: a turn must end for its requests to get anywhere.
+const EVENTS_PER_TURN_MAX: usize = 4096;
+
+/// Takes events in and performs what follows from them.
+pub(crate) trait Turns: Send {
+    /// One turn, with so many events at most.
+    fn turn(&mut self, events_max: usize) -> Turn;
+}
+
+/// How a turn ended.
+pub(crate) enum Turn {
+    /// So many requests wait for answers; there must be a turn at `next`, whether there are events or not.
+    Done { waiting: u64, next: Instant },
+    /// There is to be no further one.
+    Last,
+}
+
+/// A cheap handle on the queue and on the core behind it.
+#[derive(Clone)]
+pub struct Inbox {
+    queue: Sender<Event>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// None before [`Inbox::run`] and after the last turn.
+    core: Mutex<Option<Box<dyn Turns>>>,
+    /// The core thread.
+    thread: OnceLock<Thread>,
+    /// Requests that waited after the last turn.
+    waiting: AtomicU64,
+}
+
+impl Inbox {
+    /// One for so many events; beyond that it is full. The core gets the other end.
+    pub fn new(events_max: usize) -> (Inbox, Receiver<Event>) {
+        let (queue, events) = bounded(events_max);
+        (Inbox { queue, shared: Arc::default() }, events)
+    }
+
+    /// Adds an event, unless the inbox is full.
+    pub fn try_send(&self, event: Event) -> Result<(), TrySendError<Event>> {
+        self.queue.try_send(event)?;
+        self.attend();
+        Ok(())
+    }
+
+    /// Adds an event; waits for room.
+    pub(crate) fn send(&self, event: Event) -> Result<(), SendError<Event>> {
+        self.queue.send(event)?;
+        self.attend();
+        Ok(())
+    }
+
+    /// Takes turns on this thread until the last one.
+    pub(crate) fn run(&self, core: Box<dyn Turns>) {
+        let _ = self.shared.thread.set(thread::current());
+        *self.lock() = Some(core);
+        loop {
+            let next = self.turn(&mut self.lock(), EVENTS_PER_TURN_MAX);
+            let Some(next) = next else { return };
+            fence(Ordering::SeqCst);
+            if self.queue.is_empty() {
+                thread::park_timeout(next.saturating_duration_since(Instant::now()));
+            }
+        }
+    }
+
+    /// Sees to it that the event that was just added is taken in.
+    fn attend(&self) {
+        if self.shared.waiting.load(Ordering::Relaxed) <= LONE_REQUESTS_MAX {
+            // Whoever has the lock looks at the queue after letting it go; the fences make one of the two see the other.
+            fence(Ordering::SeqCst);
+            let Ok(mut core) = self.shared.core.try_lock() else { return };
+            let next = self.turn(&mut core, LONE_EVENTS_MAX);
+            drop(core);
+            fence(Ordering::SeqCst);
+            if next.is_some() && self.queue.is_empty() {
+                return;
+            }
+        }
+        if let Some(thread) = self.shared.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// When the next turn is due at the latest; none: there is to be none.
+    fn turn(&self, core: &mut Option<Box<dyn Turns>>, events_max: usize) -> Option<Instant> {
+        match core.as_mut()?.turn(events_max) {
+            Turn::Done { waiting, next } => {
+                self.shared.waiting.store(waiting, Ordering::Relaxed);
+                Some(next)
+            }
+            Turn::Last => {
+                *core = None;
+                None
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Turns>>> {
+        self.shared.core.lock().expect("no panic holds this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, sync::mpsc, thread::ThreadId, time::Duration};
+
+    use pontoon_kv::NodeId;
+
+    use super::*;
+
+    /// Tells of each input who took it in, and says that so many requests wait.
+    struct Witness {
+        events: Receiver<Event>,
+        seen: mpsc::Sender<(u64, ThreadId)>,
+        waiting: u64,
+    }
+
+    impl Turns for Witness {
+        fn turn(&mut self, events_max: usize) -> Turn {
+            for event in self.events.try_iter().take(events_max) {
+                let Event::Input(Input::Unreachable(number)) = event else { return Turn::Last };
+                self.seen.send((number.0, thread::current().id())).expect("the test looks");
+            }
+            // No turn comes by itself within a test's patience: each event must see to its own.
+            Turn::Done { waiting: self.waiting, next: Instant::now() + PATIENCE * 2 }
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn event(number: u64) -> Event {
+        Event::Input(Input::Unreachable(NodeId(number)))
+    }
+
+    fn run(waiting: u64) -> (Inbox, thread::JoinHandle<()>, mpsc::Receiver<(u64, ThreadId)>) {
+        let (inbox, events) = Inbox::new(16);
+        let (teller, seen) = mpsc::channel();
+        let (core, turns) = (Witness { events, seen: teller, waiting }, inbox.clone());
+        let thread = thread::spawn(move || turns.run(Box::new(core)));
+        // The first event tells that the core is there; who takes it in is not said.
+        inbox.send(event(0)).expect("the core is there");
+        seen.recv_timeout(PATIENCE).expect("an event is taken in");
+        (inbox, thread, seen)
+    }
+
+    #[test]
+    fn a_lone_event_is_taken_in_by_the_thread_that_brings_it() {
+        let (inbox, thread, seen) = run(0);
+        // The core thread may still be at its first turn.
+        let mine = (1..1_000).find(|number| {
+            inbox.send(event(*number)).expect("the core is there");
+            seen.recv_timeout(PATIENCE) == Ok((*number, thread::current().id()))
+        });
+        assert!(mine.is_some());
+        inbox.send(Event::Stop).expect("the core is there");
+        thread.join().expect("no panic");
+        assert!(inbox.send(event(3)).is_err(), "there is no core any more");
+    }
+
+    #[test]
+    fn under_load_the_core_thread_takes_all_in() {
+        let (inbox, thread, seen) = run(LONE_REQUESTS_MAX + 1);
+        for number in 1..100 {
+            inbox.send(event(number)).expect("the core is there");
+        }
+        let core = thread.thread().id();
+        for number in 1..100 {
+            assert_eq!(seen.recv_timeout(PATIENCE), Ok((number, core)));
+        }
+        inbox.send(Event::Stop).expect("the core is there");
+        thread.join().expect("no panic");
+    }
+
+    #[test]
+    fn no_event_is_forgotten_whoever_brings_it() {
+        const EACH: u64 = 20_000;
+        for waiting in [0, LONE_REQUESTS_MAX + 1] {
+            let (inbox, thread, seen) = run(waiting);
+            thread::scope(|scope| {
+                for first in [1, 1 + EACH, 1 + 2 * EACH] {
+                    let inbox = &inbox;
+                    scope.spawn(move || {
+                        for number in first..first + EACH {
+                            inbox.send(event(number)).expect("the core is there");
+                        }
+                    });
+                }
+                let numbers: BTreeSet<u64> = (0..3 * EACH)
+                    .map(|_| seen.recv_timeout(PATIENCE).expect("every event is taken in").0)
+                    .collect();
+                assert_eq!(numbers, (1..=3 * EACH).collect());
+            });
+            inbox.send(Event::Stop).expect("the core is there");
+            thread.join().expect("no panic");
+        }
+    }
+}
