@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  client connections ─┐            ┌─► log thread ──── Persisted ─┐
-//!  peer connections ───┼─► inbox ─► core thread                    ├─► inbox
+//!  peer connections ───┼─► inbox ─► core                           ├─► inbox
 //!  the clock ──────────┘            ├─► apply thread ── Applied ───┘
 //!                                   ├─► reader thread (the log's older part, for followers that lag)
 //!                                   └─► peers (tokio)
 //! ```
 //!
-//! The core thread never waits for a disk or a socket. Under load it drains its whole inbox before it asks the core what to
-//! do, so one fsync, one message and one apply carry many requests; a lone request is never delayed to wait for company.
+//! The core never waits for a disk or a socket. Under load a thread of its own drains the whole inbox before it asks what to
+//! do, so one fsync, one message and one apply carry many requests; a lone request is never delayed to wait for company, nor for
+//! that thread ([`Inbox`](crate::inbox::Inbox)).
 
 mod apply;
 mod backlog;

@@ -8,28 +8,14 @@ use std::{
     },
 };
 
-use crossbeam_channel::{Sender, TrySendError};
-use pontoon_replica::{Answer, Input, Message, Request, Ticket};
+use crossbeam_channel::TrySendError;
+use pontoon_replica::{Answer, Request, Ticket};
 use tokio::sync::mpsc;
 
-use crate::Status;
-
-/// What the core's inbox takes.
-#[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "an event is moved into its slot and out once; a box would cost an allocation"
-)]
-pub enum Event {
-    /// Requests of one connection, in its order.
-    Requests(Vec<(Ticket, Request)>),
-    /// Messages of one member, in its order.
-    Messages(Vec<Message>),
-    /// Anything else that happened.
-    Input(Input),
-    /// The core thread is to end.
-    Stop,
-}
+use crate::{
+    Status,
+    inbox::{Event, Inbox},
+};
 
 /// The core did not take the requests: surely not executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +40,7 @@ pub struct Gateway {
 }
 
 struct Shared {
-    inbox: Sender<Event>,
+    inbox: Inbox,
     connections: RwLock<Connections>,
     next_connection: AtomicU32,
     status: Mutex<Status>,
@@ -68,7 +54,7 @@ pub struct Port {
 
 impl Gateway {
     /// A gateway into this inbox.
-    pub fn new(inbox: Sender<Event>) -> Gateway {
+    pub fn new(inbox: Inbox) -> Gateway {
         Gateway {
             shared: Arc::new(Shared {
                 inbox,

@@ -3,6 +3,7 @@
 pub mod client;
 mod driver;
 pub mod gateway;
+pub mod inbox;
 pub mod peer;
 mod recovery;
 pub mod server;

@@ -18,7 +18,7 @@ use crate::{
     driver::{
         Applier, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned, ReadJob,
     },
-    gateway::Event,
+    inbox::{Event, Inbox},
     peer::{GroupInbox, Peers},
     recovery::Recovered,
 };
@@ -63,7 +63,7 @@ struct Clients {
 
 /// The threads around the core, and how to end them.
 struct Threads {
-    inbox: Sender<Event>,
+    inbox: Inbox,
     log: Sender<LogJob>,
     reader: Sender<ReadJob>,
     apply: Sender<ApplyJob>,
@@ -81,7 +81,7 @@ impl Server {
             .thread_name("pontoon-net")
             .build()
             .map_err(StartError::new)?;
-        let (inbox, events) = bounded(INBOX_LEN_MAX);
+        let (inbox, events) = Inbox::new(INBOX_LEN_MAX);
         let (apply, apply_jobs) = unbounded();
         let gateway = Gateway::new(inbox.clone());
         // Ports first: a taken one must leave the folder as it was.
@@ -162,7 +162,7 @@ fn digest(apply: Sender<ApplyJob>) -> Digest {
 }
 
 /// What the state store's threads tell goes to the core, or ends the server.
-fn notifier(inbox: Sender<Event>, fatal: Fatal) -> pontoon_storage::state::Notify {
+fn notifier(inbox: Inbox, fatal: Fatal) -> pontoon_storage::state::Notify {
     Arc::new(move |notice| match notice {
         Notice::Durable(index) => drop(inbox.send(Event::Input(Input::StateDurable(index)))),
         Notice::Failed(error) => fatal.report(error),
@@ -170,7 +170,7 @@ fn notifier(inbox: Sender<Event>, fatal: Fatal) -> pontoon_storage::state::Notif
 }
 
 struct Channels {
-    inbox: Sender<Event>,
+    inbox: Inbox,
     events: Receiver<Event>,
     apply: Sender<ApplyJob>,
     apply_jobs: Receiver<ApplyJob>,
@@ -223,6 +223,7 @@ impl Threads {
             group: GROUP,
             replica,
             tick: settings.tick,
+            next_tick: Instant::now() + settings.tick,
             inbox: events,
             gateway: gateway.clone(),
             log: log_jobs.clone(),
@@ -238,7 +239,8 @@ impl Threads {
             spawn("pontoon-reader", move || log_reader.run())?,
             spawn("pontoon-apply", move || applier.run())?,
         ];
-        let core = spawn("pontoon-core", move || core.run())?;
+        let turns = inbox.clone();
+        let core = spawn("pontoon-core", move || turns.run(Box::new(core)))?;
         Ok(Threads { inbox, log: log_jobs, reader, apply, core, workers })
     }
 

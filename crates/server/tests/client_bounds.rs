@@ -66,7 +66,7 @@ async fn a_client_that_does_not_read_is_not_read_either_and_closed_after_a_minut
             continue;
         };
         idle = 0;
-        let pontoon_server::gateway::Event::Requests(requests) = event else { panic!("{event:?}") };
+        let pontoon_server::inbox::Event::Requests(requests) = event else { panic!("{event:?}") };
         submitted += requests.len();
         for (ticket, _) in requests {
             server.answer(ticket, Reply::Bytes(value.clone()));

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use pontoon_kv::{
     Command, Entry, GroupId, Machine, NodeId, Reply, StoreError,
     snapshot::{Header, SnapshotWriter},
@@ -12,7 +12,10 @@ use pontoon_storage::{StateStore, state::StateHandle};
 use tokio::sync::oneshot;
 
 use super::{Backlog, Fatal, Incoming, Pinned};
-use crate::gateway::{Event, Gateway, connection_of};
+use crate::{
+    gateway::{Gateway, connection_of},
+    inbox::{Event, Inbox},
+};
 
 /// Entries of consecutive jobs are applied as one batch, up to this many jobs.
 const JOBS_PER_BATCH_MAX: usize = 256;
@@ -50,7 +53,7 @@ pub(crate) struct Applier {
     pub(crate) group: GroupId,
     pub(crate) state: StateHandle,
     pub(crate) jobs: Receiver<ApplyJob>,
-    pub(crate) inbox: Sender<Event>,
+    pub(crate) inbox: Inbox,
     pub(crate) gateway: Gateway,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,

@@ -1,32 +1,31 @@
-//! The core thread: inputs in, outputs out, one turn after the other.
+//! The core: inputs in, outputs out, one turn after the other.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use pontoon_kv::GroupId;
 use pontoon_replica::{Input, Output, Replica, Role, SnapshotMeta};
 
 use super::{ApplyJob, Backlog, LogJob, Pinned, ReadJob};
 use crate::{
-    gateway::{Event, Gateway},
+    gateway::Gateway,
+    inbox::{Event, Turn, Turns},
     peer::Peers,
 };
-
-/// Events of one turn, at most: a turn must end for its requests to get anywhere.
-const EVENTS_PER_TURN_MAX: usize = 4096;
 
 /// After a pause of the process (or of the machine) at most this many ticks are made up for: time that nobody could act in
 /// must not count as silence of the leader.
 const TICKS_MADE_UP_MAX: u32 = 2;
 
-/// The core thread's belongings.
+/// The core's belongings.
 pub(crate) struct Core {
     pub(crate) group: GroupId,
     pub(crate) replica: Replica,
     pub(crate) tick: Duration,
+    pub(crate) next_tick: Instant,
     pub(crate) inbox: Receiver<Event>,
     pub(crate) gateway: Gateway,
     pub(crate) log: Sender<LogJob>,
@@ -39,31 +38,25 @@ pub(crate) struct Core {
     pub(crate) peers: Option<Arc<Peers>>,
 }
 
-impl Core {
-    /// Runs until [`Event::Stop`].
-    pub(crate) fn run(mut self) {
-        let mut next_tick = Instant::now() + self.tick;
-        loop {
-            let wait = next_tick.saturating_duration_since(Instant::now());
-            match self.inbox.recv_timeout(wait) {
-                Ok(event) => {
-                    let more: Vec<Event> = self.inbox.try_iter().take(EVENTS_PER_TURN_MAX).collect();
-                    for event in std::iter::once(event).chain(more) {
-                        if matches!(event, Event::Stop) {
-                            self.turn();
-                            return;
-                        }
-                        self.on_event(event);
-                    }
+impl Turns for Core {
+    fn turn(&mut self, events_max: usize) -> Turn {
+        for _ in 0..events_max {
+            match self.inbox.try_recv() {
+                Ok(Event::Stop) => {
+                    self.perform_outputs();
+                    return Turn::Last;
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(event) => self.on_event(event),
+                Err(_) => break,
             }
-            self.tick_if_due(&mut next_tick);
-            self.turn();
         }
+        self.tick_if_due();
+        let waiting = self.perform_outputs();
+        Turn::Done { waiting, next: self.next_tick }
     }
+}
 
+impl Core {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Requests(requests) => {
@@ -86,11 +79,11 @@ impl Core {
         }
     }
 
-    fn tick_if_due(&mut self, next: &mut Instant) {
+    fn tick_if_due(&mut self) {
         let now = Instant::now();
         let mut ticks = 0;
-        while *next <= now {
-            *next += self.tick;
+        while self.next_tick <= now {
+            self.next_tick += self.tick;
             ticks += 1;
             if ticks <= TICKS_MADE_UP_MAX {
                 self.replica.step(Input::Tick);
@@ -98,8 +91,8 @@ impl Core {
         }
     }
 
-    /// Performs all that the core wants done.
-    fn turn(&mut self) {
+    /// Performs all that the replica wants done. Returns how many requests wait.
+    fn perform_outputs(&mut self) -> u64 {
         for output in self.replica.outputs() {
             self.perform(output);
         }
@@ -107,7 +100,7 @@ impl Core {
         for unwanted in std::mem::take(&mut self.told) {
             drop(self.apply.send(ApplyJob::Discard(unwanted)));
         }
-        self.publish();
+        self.publish()
     }
 
     fn perform(&mut self, output: Output) {
@@ -151,7 +144,7 @@ impl Core {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&self) -> u64 {
         let now = self.replica.status();
         let before = self.gateway.update(|status| std::mem::replace(&mut status.replica, now.clone()));
         if (before.role, before.term, before.leader) != (now.role, now.term, now.leader) {
@@ -160,5 +153,6 @@ impl Core {
             tracing::info!(role, term = now.term.0, leader, last, commit = now.commit.0, "role changed");
         }
         debug_assert!(now.role != Role::Leader || now.leader.is_some(), "a leader knows itself");
+        now.waiting
     }
 }

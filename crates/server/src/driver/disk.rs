@@ -8,7 +8,7 @@ use pontoon_replica::{Input, LogRead, Persist};
 use pontoon_storage::Log;
 
 use super::{Backlog, Fatal};
-use crate::gateway::Event;
+use crate::inbox::{Event, Inbox};
 
 /// Persists that are written together share one fsync; this many at most.
 const PERSISTS_PER_WRITE_MAX: usize = 1024;
@@ -37,7 +37,7 @@ pub(crate) struct LogWriter {
     pub(crate) log: Log,
     pub(crate) jobs: Receiver<LogJob>,
     pub(crate) reader: Sender<ReadJob>,
-    pub(crate) inbox: Sender<Event>,
+    pub(crate) inbox: Inbox,
     pub(crate) backlog: Arc<Backlog>,
     /// [`crate::Settings::fault_fsync_delay`]
     pub(crate) fault_fsync_delay: Duration,
@@ -83,7 +83,7 @@ pub(crate) struct LogReader {
     pub(crate) group: GroupId,
     pub(crate) log: Log,
     pub(crate) jobs: Receiver<ReadJob>,
-    pub(crate) inbox: Sender<Event>,
+    pub(crate) inbox: Inbox,
     pub(crate) fatal: Fatal,
 }
 

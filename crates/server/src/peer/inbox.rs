@@ -1,21 +1,21 @@
 //! From the members' connections into the inbox of a group's core thread.
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::TrySendError;
 use pontoon_kv::{GroupId, NodeId};
 use pontoon_replica::Input;
 
 use super::{PeerEvent, PeerSink, Undelivered};
-use crate::gateway::Event;
+use crate::inbox::{Event, Inbox};
 
 /// The inbox of the one group of this server. Events of other groups are dropped: no member of this cluster has any.
 pub struct GroupInbox {
     group: GroupId,
-    inbox: Sender<Event>,
+    inbox: Inbox,
 }
 
 impl GroupInbox {
     /// Passes the events of `group` on to `inbox`.
-    pub fn new(group: GroupId, inbox: Sender<Event>) -> GroupInbox {
+    pub fn new(group: GroupId, inbox: Inbox) -> GroupInbox {
         GroupInbox { group, inbox }
     }
 }

@@ -11,13 +11,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::Receiver;
 use pontoon_kv::{Command, NodeId, Reply, SetCondition};
 use pontoon_replica::{Answer, Request, Ticket};
 use pontoon_server::{
     Gateway, Settings,
     client::{Digest, Listener},
-    gateway::Event,
+    inbox::{Event, Inbox},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -46,7 +46,7 @@ impl Server {
     }
 
     pub async fn with(settings: Settings, inbox_len_max: usize) -> Server {
-        let (sender, inbox) = bounded(inbox_len_max);
+        let (sender, inbox) = Inbox::new(inbox_len_max);
         let gateway = Gateway::new(sender);
         let listener = Listener::bind(&settings).await.expect("a free port");
         let address = listener.address();
