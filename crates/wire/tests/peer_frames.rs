@@ -165,9 +165,9 @@ fn a_damaged_length_is_found_before_its_bytes_are_waited_for() {
 }
 
 #[test]
-fn entries_share_the_buffers_memory() {
+fn entries_of_a_long_frame_are_not_copied() {
     let mut sent = message(&mut Random::new(1));
-    sent.entries = vec![Entry { data: Bytes::from(vec![7; 1000]), ..Entry::default() }];
+    sent.entries = vec![Entry { data: Bytes::from(vec![7; 200_000]), ..Entry::default() }];
     let mut buf = bytes_of(&Frame { group: GroupId(1), body: Body::Message(sent) });
     let memory = buf.as_ptr() as usize..buf.as_ptr() as usize + buf.len();
     let Ok(Some(Frame { body: Body::Message(received), .. })) = Decoder::new(1 << 20).decode(&mut buf) else {
@@ -237,4 +237,36 @@ fn a_member_at_fault_with_right_checksums_never_makes_the_decoder_panic() {
         let kind = random.below(8) as u8;
         pontoon_wire::fuzz::peer_frame(&sealed(kind, &body));
     });
+}
+
+#[test]
+fn a_kept_entry_keeps_nothing_but_its_frame() {
+    for data_bytes in [100, 1 << 20] {
+        let data = Bytes::from(vec![7; data_bytes]);
+        let entry = Entry { index: Index(1), term: Term(1), clock: ClusterTime(1), data };
+        let sent = Message {
+            entries: vec![entry],
+            snapshot: None,
+            context: Bytes::new(),
+            ..message(&mut Random::new(1))
+        };
+        let mut buf = BytesMut::new();
+        encode_message(GroupId(1), &sent, &mut buf);
+        buf.extend_from_slice(&[0; 10]);
+        let frame = Decoder::new(2 << 20).decode(&mut buf).expect("well-formed").expect("whole");
+        let Body::Message(received) = frame.body else { panic!("a message was sent") };
+        assert_eq!(received, sent);
+        assert!(received.entries[0].data.is_unique(), "{data_bytes} bytes share memory with the buffer");
+        assert_eq!(buf[..], [0; 10], "what follows the frame");
+    }
+}
+
+#[test]
+fn how_much_of_a_frame_is_missing_is_known_once_its_header_is_here() {
+    let bytes = bytes_of(&Frame { group: GroupId(1), body: Body::SnapshotAck { next: 7 } });
+    let decoder = Decoder::new(1 << 20);
+    for here in 0..=bytes.len() {
+        let missing = if here < HEADER_BYTES { 0 } else { bytes.len() - here };
+        assert_eq!(decoder.missing(&bytes[..here]), missing, "{here} bytes are here");
+    }
 }

@@ -6,9 +6,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Body, FRAME_VERSION, Frame, FrameError, HEADER_BYTES, kind, message};
 
+/// Frames up to this length are copied: about what one read gives.
+const COPIED_BYTES_MAX: usize = 128 << 10;
+
 /// Takes frames off a buffer, one by one.
 ///
-/// A frame is taken off once it is whole; its contents share the buffer's memory. The decoder itself holds nothing but its
+/// A frame is taken off once it is whole, and keeps nothing of the buffer but its own bytes. The decoder itself holds nothing but its
 /// bound: the buffer grows to at most one frame and what the caller read beyond it.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoder {
@@ -33,13 +36,33 @@ impl Decoder {
         if buf.len() < frame_bytes {
             return Ok(None);
         }
-        let mut body = buf.split_to(frame_bytes).freeze();
-        body.advance(HEADER_BYTES);
+        let body = take_body(buf, frame_bytes);
         if xxh3_64(&body) != header.body_checksum {
             return Err(FrameError::BodyDamaged);
         }
         Ok(Some(Frame { group: header.group, body: decode_body(header.kind, body)? }))
     }
+
+    /// How many bytes of the frame at the front are yet to come, after [`Decoder::decode`] has found that it is not whole; 0: not
+    /// known yet.
+    pub fn missing(&self, buf: &[u8]) -> usize {
+        let header = buf.first_chunk::<HEADER_BYTES>().and_then(|header| Header::decode(header).ok());
+        header.map_or(0, |header| (HEADER_BYTES + header.body_bytes as usize).saturating_sub(buf.len()))
+    }
+}
+
+/// Takes a whole frame off the buffer. Entries live on in the log's window for long, so none may keep more memory than its frame
+/// has: a short frame is copied, and with a long one its buffer goes.
+fn take_body(buf: &mut BytesMut, frame_bytes: usize) -> Bytes {
+    if frame_bytes <= COPIED_BYTES_MAX {
+        let body = Bytes::copy_from_slice(&buf[HEADER_BYTES..frame_bytes]);
+        buf.advance(frame_bytes);
+        return body;
+    }
+    let mut body = buf.split_to(frame_bytes).freeze();
+    body.advance(HEADER_BYTES);
+    *buf = BytesMut::from(&buf[..]);
+    body
 }
 
 struct Header {

@@ -59,7 +59,7 @@ pub struct Frame {
 /// The kinds of frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// A message of the group. Entries' data share the memory of the buffer that the frame was read from.
+    /// A message of the group. Its entries' data share one piece of memory, which holds this frame alone.
     Message(Message),
     /// Opens the transfer of a snapshot; the message is what the receiver's replica is told when it has all.
     SnapshotBegin(Message),
