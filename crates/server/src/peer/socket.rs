@@ -29,7 +29,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(4);
 
 /// Reads are this large at most, unless a frame is larger.
 const READ_BYTES: usize = 128 << 10;
-/// With less room left a new buffer is started. (The old one lives on in the messages that were read from it.)
+/// With less room left there is made some.
 const ROOM_BYTES_MIN: usize = 8 << 10;
 /// Reads during a handshake: its parts are short.
 const HANDSHAKE_READ_BYTES: usize = 4 << 10;
@@ -111,8 +111,9 @@ impl Frames {
 
     /// Reads what has come, waiting until something does. May be dropped while it waits; nothing is lost.
     pub(super) async fn read(&mut self) -> Result<(), LinkError> {
-        if self.read.capacity() - self.read.len() < ROOM_BYTES_MIN {
-            self.read.reserve(READ_BYTES);
+        let missing = self.decoder.missing(&self.read);
+        if self.read.capacity() - self.read.len() < missing.max(ROOM_BYTES_MIN) {
+            self.read.reserve(missing.max(READ_BYTES));
         }
         match self.stream.read_buf(&mut self.read).await? {
             0 => Err(LinkError::Closed),
