@@ -1,5 +1,6 @@
 //! One Pontoon server: threads, sockets and files around the deterministic core.
 
+mod buffer;
 pub mod client;
 mod driver;
 pub mod gateway;

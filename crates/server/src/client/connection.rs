@@ -6,7 +6,7 @@
 
 use std::{io, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use pontoon_kv::{Limits, limits::COMMAND_PARTS_MAX};
 use pontoon_replica::{Answer, NotExecuted, Request};
 use pontoon_wire::resp::{Parsed, RequestLimits, RequestParser, Value};
@@ -26,7 +26,10 @@ use super::{
     reply,
     service::{DigestFuture, Service},
 };
-use crate::gateway::{Answers, Port, SubmitError};
+use crate::{
+    buffer,
+    gateway::{Answers, Port, SubmitError},
+};
 
 /// A client that has left replies untaken for so long, while there is no room for more, is closed.
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -37,7 +40,7 @@ const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
 
 /// An output buffer that had to grow beyond this is not kept.
-const OUTPUT_BYTES_KEPT: usize = 64 << 10;
+const OUTPUT_BYTES_KEPT_MAX: usize = 64 << 10;
 
 /// What the framing, the name and the options of one command, or the framing of one key, may take on the wire.
 const FRAMING_BYTES_MAX: u64 = 128;
@@ -153,11 +156,8 @@ impl<'a> Connection<'a> {
         if bytes == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.output.advance(bytes);
+        buffer::written(&mut self.output, bytes, OUTPUT_BYTES_KEPT_MAX);
         self.output_moved = Instant::now();
-        if self.output.is_empty() && self.output.capacity() > OUTPUT_BYTES_KEPT {
-            self.output = BytesMut::new();
-        }
         Ok(())
     }
 
@@ -205,9 +205,14 @@ impl<'a> Connection<'a> {
                 }
                 continue;
             }
+            let input_bytes = self.input.len();
             match self.parser.parse(&mut self.input) {
                 Ok(Some(parsed)) => {
                     commands += 1;
+                    if input_bytes - self.input.len() > READ_BYTES_MAX {
+                        // The buffer goes with the long request; its end would keep all of it.
+                        self.input = BytesMut::from(&self.input[..]);
+                    }
                     self.on_request(parsed);
                 }
                 Ok(None) if self.stopping => self.ending = true,

@@ -5,18 +5,19 @@ use std::{
     sync::Arc,
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use pontoon_kv::GroupId;
 use pontoon_replica::Message;
 use pontoon_wire::peer::encode_message;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::queue::Queue;
+use crate::buffer;
 
 /// Entries in one write, at most (one larger message goes alone): what a heartbeat may have to wait for.
 const WRITE_BYTES: usize = 1 << 20;
-/// A write buffer that has grown beyond this is given back.
-const BUFFER_KEPT_BYTES_MAX: usize = 4 << 20;
+/// A write buffer that has grown beyond this, which usual writes do not need, is given back.
+const BUFFER_KEPT_BYTES_MAX: usize = 2 * WRITE_BYTES;
 
 /// The socket, and the frames that it has not taken yet.
 pub(super) struct Pipe {
@@ -54,12 +55,9 @@ impl Pipe {
         }
         match self.socket.try_write(&self.out) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(taken) => self.out.advance(taken),
+            Ok(taken) => buffer::written(&mut self.out, taken, BUFFER_KEPT_BYTES_MAX),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Flushed::Full),
             Err(error) => return Err(error),
-        }
-        if self.out.is_empty() && self.out.capacity() > BUFFER_KEPT_BYTES_MAX {
-            self.out = BytesMut::new();
         }
         Ok(if self.out.is_empty() && queue.is_empty() { Flushed::All } else { Flushed::Some })
     }
