@@ -13,6 +13,9 @@ use crate::inbox::{Event, Inbox};
 /// Persists that are written together share one fsync; this many at most.
 const PERSISTS_PER_WRITE_MAX: usize = 1024;
 
+/// How long the reader's helper waits for more to do.
+const HELPER_IDLE_MAX: Duration = Duration::from_secs(1);
+
 /// What the log thread does.
 pub(crate) enum LogJob {
     /// Write this, after all before it.
@@ -78,7 +81,8 @@ impl LogWriter {
     }
 }
 
-/// The thread that reads the log's older part.
+/// The thread that reads the log's older part. The work is done by a helper that ends when there has been none for a while: the log
+/// keeps what a thread read last for as long as that thread lives.
 pub(crate) struct LogReader {
     pub(crate) group: GroupId,
     pub(crate) log: Log,
@@ -90,6 +94,16 @@ pub(crate) struct LogReader {
 impl LogReader {
     pub(crate) fn run(self) {
         while let Ok(job) = self.jobs.recv() {
+            let goes_on = thread::scope(|scope| scope.spawn(|| self.work(job)).join());
+            if !goes_on.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                return;
+            }
+        }
+    }
+
+    /// Does this job and those that soon follow. False: there are to be no more.
+    fn work(&self, mut job: ReadJob) -> bool {
+        loop {
             let done = match job {
                 ReadJob::Read { low, high, bytes_max } => {
                     self.log.read(self.group, low, high, bytes_max).map_err(|error| error.to_string()).map(
@@ -99,10 +113,15 @@ impl LogReader {
                     )
                 }
                 ReadJob::Purge => self.log.purge().map_err(|error| error.to_string()),
-                ReadJob::Stop => return,
+                ReadJob::Stop => return false,
             };
             if let Err(error) = done {
-                return self.fatal.report(error);
+                self.fatal.report(error);
+                return false;
+            }
+            match self.jobs.recv_timeout(HELPER_IDLE_MAX) {
+                Ok(next) => job = next,
+                Err(_) => return true,
             }
         }
     }
