@@ -13,7 +13,8 @@
 //!   After a *reset* the positions themselves are no guide any more, so that one goes by the engine's own `Clean`.
 //! - It rewrites old entries one by one, so at a start a tail that was replaced by a shorter one can come back beyond the end:
 //!   the stored end says where the log stops.
-//! - Its cache of the last block read is one per *thread*, not per engine: see `Log::undisturbed`.
+//! - Its cache of the last block read is one per *thread*, not per engine: see `Log::undisturbed`. What is in it, as much as was
+//!   once written together, stays there until the thread reads another block or ends.
 
 mod error;
 mod files;
@@ -42,7 +43,7 @@ pub use options::LogOptions;
 use pontoon_kv::{Entry, GroupId, Index, Term};
 use pontoon_replica::{HardState, Persist};
 use raft_engine::{
-    Command, Config, Engine, ReadableSize, RecoveryMode,
+    Command, Config, Engine, LogBatch, ReadableSize, RecoveryMode,
     internals::{EventListener, FilePipeLog, LogQueue},
 };
 
@@ -123,6 +124,9 @@ const READ_BYTES: u64 = 16 << 20;
 
 /// A batch larger than this is written before more is added; the engine's limit is 2 GiB.
 const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// The memory of a batch larger than this is given back. (The engine would keep 8 MiB of it.)
+const BATCH_BYTES_KEPT_MAX: usize = 1 << 20;
 
 impl Log {
     /// Opens the log in `folder`, or creates it. A torn tail (what a crash left of an unfinished write) is cut.
@@ -371,11 +375,15 @@ impl Log {
     /// Hands the batch to the engine. An empty one becomes a mark, for the sake of the sync.
     fn commit(&self, writer: &mut Writer, sync: bool) -> Result<(), WriteError> {
         writer.begin();
+        let large = writer.batch.approximate_size() > BATCH_BYTES_KEPT_MAX;
         let written = catch_unwind(AssertUnwindSafe(|| self.inner.engine.write(&mut writer.batch, sync)));
         let failure = match written {
             Ok(Ok(_bytes)) => {
                 if sync {
                     writer.mark.durable = self.inner.written.end();
+                }
+                if large {
+                    writer.batch = LogBatch::default();
                 }
                 return Ok(());
             }
