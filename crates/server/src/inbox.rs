@@ -1,8 +1,8 @@
 //! What waits for the core, and who takes the core's turn.
 //!
-//! Every event goes into one queue. As long as few requests wait, whoever brings an event (a connection, the log thread, the
-//! apply thread) also takes the core's turn, if nobody is at it: a change of threads costs a lone request more than the turn
-//! itself. Under load the core thread takes the turns, so that one carries all that has come in. (The idea is that of flat
+//! Every event goes into one queue. As long as few requests wait, whoever brings what a request waits for (a connection, the log
+//! thread, the apply thread) also takes the core's turn, if nobody is at it: a change of threads costs a lone request more than
+//! the turn itself. Under load the core thread takes the turns, so that one carries all that has come in. (The idea is that of flat
 //! combining: Hendler et al., SPAA 2010.)
 
 use std::{
@@ -79,15 +79,30 @@ impl Inbox {
         (Inbox { queue, shared: Arc::default() }, events)
     }
 
-    /// Adds an event, unless the inbox is full.
-    pub fn try_send(&self, event: Event) -> Result<(), TrySendError<Event>> {
+    /// Adds an event for the core thread, unless the inbox is full.
+    pub(crate) fn try_send(&self, event: Event) -> Result<(), TrySendError<Event>> {
+        self.queue.try_send(event)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Adds an event for the core thread; waits for room.
+    pub(crate) fn send(&self, event: Event) -> Result<(), SendError<Event>> {
+        self.queue.send(event)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Adds an event, unless the inbox is full. May take the core's turn before it returns: the caller must hold no lock that the
+    /// core could want.
+    pub(crate) fn try_bring(&self, event: Event) -> Result<(), TrySendError<Event>> {
         self.queue.try_send(event)?;
         self.attend();
         Ok(())
     }
 
-    /// Adds an event; waits for room.
-    pub(crate) fn send(&self, event: Event) -> Result<(), SendError<Event>> {
+    /// Adds an event; waits for room. May take the core's turn, as [`Inbox::try_bring`].
+    pub(crate) fn bring(&self, event: Event) -> Result<(), SendError<Event>> {
         self.queue.send(event)?;
         self.attend();
         Ok(())
@@ -120,6 +135,11 @@ impl Inbox {
                 return;
             }
         }
+        self.wake();
+    }
+
+    /// Sees to it that the core thread looks at the queue. (If it has not begun to run, it will.)
+    fn wake(&self) {
         if let Some(thread) = self.shared.thread.get() {
             thread.unpark();
         }
@@ -182,9 +202,14 @@ mod tests {
         let (core, turns) = (Witness { events, seen: teller, waiting }, inbox.clone());
         let thread = thread::spawn(move || turns.run(Box::new(core)));
         // The first event tells that the core is there; who takes it in is not said.
-        inbox.send(event(0)).expect("the core is there");
+        inbox.send(event(0)).expect("there is room");
         seen.recv_timeout(PATIENCE).expect("an event is taken in");
         (inbox, thread, seen)
+    }
+
+    fn stop(inbox: &Inbox, thread: thread::JoinHandle<()>) {
+        inbox.bring(Event::Stop).expect("the core is there");
+        thread.join().expect("no panic");
     }
 
     #[test]
@@ -192,27 +217,36 @@ mod tests {
         let (inbox, thread, seen) = run(0);
         // The core thread may still be at its first turn.
         let mine = (1..1_000).find(|number| {
-            inbox.send(event(*number)).expect("the core is there");
+            inbox.bring(event(*number)).expect("the core is there");
             seen.recv_timeout(PATIENCE) == Ok((*number, thread::current().id()))
         });
         assert!(mine.is_some());
-        inbox.send(Event::Stop).expect("the core is there");
-        thread.join().expect("no panic");
-        assert!(inbox.send(event(3)).is_err(), "there is no core any more");
+        stop(&inbox, thread);
+        assert!(inbox.bring(event(0)).is_err(), "there is no core any more");
+    }
+
+    /// A server hung: a connection reported under a lock that it was lost, took the turn, and wanted the lock again to send.
+    #[test]
+    fn an_event_that_is_sent_is_left_to_the_core_thread() {
+        let (inbox, thread, seen) = run(0);
+        for number in 1..1_000 {
+            inbox.send(event(number)).expect("the core is there");
+            assert_eq!(seen.recv_timeout(PATIENCE), Ok((number, thread.thread().id())));
+        }
+        stop(&inbox, thread);
     }
 
     #[test]
     fn under_load_the_core_thread_takes_all_in() {
         let (inbox, thread, seen) = run(LONE_REQUESTS_MAX + 1);
         for number in 1..100 {
-            inbox.send(event(number)).expect("the core is there");
+            inbox.bring(event(number)).expect("the core is there");
         }
         let core = thread.thread().id();
         for number in 1..100 {
             assert_eq!(seen.recv_timeout(PATIENCE), Ok((number, core)));
         }
-        inbox.send(Event::Stop).expect("the core is there");
-        thread.join().expect("no panic");
+        stop(&inbox, thread);
     }
 
     #[test]
@@ -225,7 +259,7 @@ mod tests {
                     let inbox = &inbox;
                     scope.spawn(move || {
                         for number in first..first + EACH {
-                            inbox.send(event(number)).expect("the core is there");
+                            inbox.bring(event(number)).expect("the core is there");
                         }
                     });
                 }
@@ -234,8 +268,7 @@ mod tests {
                     .collect();
                 assert_eq!(numbers, (1..=3 * EACH).collect());
             });
-            inbox.send(Event::Stop).expect("the core is there");
-            thread.join().expect("no panic");
+            stop(&inbox, thread);
         }
     }
 }

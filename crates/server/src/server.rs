@@ -10,7 +10,10 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pontoon_kv::GroupId;
 use pontoon_replica::{Config, Input, Replica};
 use pontoon_storage::{DataFolder, state::Notice};
-use tokio::sync::watch;
+use tokio::sync::{
+    mpsc::{self, UnboundedReceiver, UnboundedSender},
+    watch,
+};
 
 use crate::{
     Gateway, Settings,
@@ -64,9 +67,9 @@ struct Clients {
 /// The threads around the core, and how to end them.
 struct Threads {
     inbox: Inbox,
-    log: Sender<LogJob>,
+    log: UnboundedSender<LogJob>,
     reader: Sender<ReadJob>,
-    apply: Sender<ApplyJob>,
+    apply: UnboundedSender<ApplyJob>,
     core: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -76,13 +79,13 @@ impl Server {
     /// is another matter. Must not be called within an asynchronous runtime.
     pub fn start(settings: Settings) -> Result<Server, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(network_threads())
             .enable_all()
             .thread_name("pontoon-net")
             .build()
             .map_err(StartError::new)?;
         let (inbox, events) = Inbox::new(INBOX_LEN_MAX);
-        let (apply, apply_jobs) = unbounded();
+        let (apply, apply_jobs) = mpsc::unbounded_channel();
         let gateway = Gateway::new(inbox.clone());
         // Ports first: a taken one must leave the folder as it was.
         let listener = runtime.block_on(Listener::bind(&settings)).map_err(StartError::new)?;
@@ -148,8 +151,14 @@ impl Server {
     }
 }
 
+/// Threads for all sockets: half of the machine, for the core, the log and the state have threads of their own.
+fn network_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    (cores / 2).clamp(2, 8)
+}
+
 /// Digests of the whole state, made by the apply thread and a helper of it.
-fn digest(apply: Sender<ApplyJob>) -> Digest {
+fn digest(apply: UnboundedSender<ApplyJob>) -> Digest {
     Arc::new(move || {
         let (teller, told) = tokio::sync::oneshot::channel();
         let asked = apply.send(ApplyJob::Digest(teller));
@@ -172,8 +181,8 @@ fn notifier(inbox: Inbox, fatal: Fatal) -> pontoon_storage::state::Notify {
 struct Channels {
     inbox: Inbox,
     events: Receiver<Event>,
-    apply: Sender<ApplyJob>,
-    apply_jobs: Receiver<ApplyJob>,
+    apply: UnboundedSender<ApplyJob>,
+    apply_jobs: UnboundedReceiver<ApplyJob>,
 }
 
 impl Threads {
@@ -188,7 +197,7 @@ impl Threads {
     ) -> Result<Threads, StartError> {
         let Recovered { log, restored, machine, seed } = recovered;
         let Channels { inbox, events, apply, apply_jobs } = channels;
-        let (log_jobs, log_queue) = unbounded();
+        let (log_jobs, log_queue) = mpsc::unbounded_channel();
         let (reader, reader_queue) = unbounded();
         let backlog = Arc::new(Backlog::default());
         let pinned = Arc::new(Pinned::new(fatal.clone()));

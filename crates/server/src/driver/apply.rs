@@ -2,14 +2,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use crossbeam_channel::Receiver;
 use pontoon_kv::{
     Command, Entry, GroupId, Machine, NodeId, Reply, StoreError,
     snapshot::{Header, SnapshotWriter},
 };
 use pontoon_replica::{Answer, Input, NotExecuted, SnapshotMeta, Ticket};
 use pontoon_storage::{StateStore, state::StateHandle};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 use super::{Backlog, Fatal, Incoming, Pinned};
 use crate::{
@@ -52,7 +51,7 @@ pub(crate) struct Applier {
     pub(crate) machine: Machine<StateStore>,
     pub(crate) group: GroupId,
     pub(crate) state: StateHandle,
-    pub(crate) jobs: Receiver<ApplyJob>,
+    pub(crate) jobs: UnboundedReceiver<ApplyJob>,
     pub(crate) inbox: Inbox,
     pub(crate) gateway: Gateway,
     pub(crate) backlog: Arc<Backlog>,
@@ -63,11 +62,11 @@ pub(crate) struct Applier {
 
 impl Applier {
     pub(crate) fn run(mut self) {
-        while let Ok(first) = self.jobs.recv() {
-            let more: Vec<ApplyJob> = self.jobs.try_iter().take(JOBS_PER_BATCH_MAX).collect();
+        let mut jobs = Vec::new();
+        while self.jobs.blocking_recv_many(&mut jobs, JOBS_PER_BATCH_MAX) > 0 {
             let mut entries = Vec::new();
             let mut bytes = 0;
-            for job in std::iter::once(first).chain(more) {
+            for job in jobs.drain(..) {
                 if let ApplyJob::Apply { entries: next, bytes: next_bytes } = job {
                     entries.extend(next);
                     bytes += next_bytes;
@@ -175,7 +174,7 @@ impl Applier {
 
     fn tell(&self, input: Input) {
         // The core thread ends only after this one was told to, or after a fatal error.
-        let _ = self.inbox.send(Event::Input(input));
+        let _ = self.inbox.bring(Event::Input(input));
     }
 }
 

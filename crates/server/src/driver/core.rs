@@ -8,6 +8,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 use pontoon_kv::GroupId;
 use pontoon_replica::{Input, Output, Replica, Role, SnapshotMeta};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::{ApplyJob, Backlog, LogJob, Pinned, ReadJob};
 use crate::{
@@ -28,9 +29,9 @@ pub(crate) struct Core {
     pub(crate) next_tick: Instant,
     pub(crate) inbox: Receiver<Event>,
     pub(crate) gateway: Gateway,
-    pub(crate) log: Sender<LogJob>,
+    pub(crate) log: UnboundedSender<LogJob>,
     pub(crate) reader: Sender<ReadJob>,
-    pub(crate) apply: Sender<ApplyJob>,
+    pub(crate) apply: UnboundedSender<ApplyJob>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
     /// Snapshots of which the replica was told in this turn.

@@ -6,6 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 use pontoon_kv::{GroupId, Index};
 use pontoon_replica::{Input, LogRead, Persist};
 use pontoon_storage::Log;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Backlog, Fatal};
 use crate::inbox::{Event, Inbox};
@@ -38,7 +39,7 @@ pub(crate) enum ReadJob {
 pub(crate) struct LogWriter {
     pub(crate) group: GroupId,
     pub(crate) log: Log,
-    pub(crate) jobs: Receiver<LogJob>,
+    pub(crate) jobs: UnboundedReceiver<LogJob>,
     pub(crate) reader: Sender<ReadJob>,
     pub(crate) inbox: Inbox,
     pub(crate) backlog: Arc<Backlog>,
@@ -48,11 +49,11 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    pub(crate) fn run(self) {
-        let mut persists = Vec::new();
-        while let Ok(first) = self.jobs.recv() {
+    pub(crate) fn run(mut self) {
+        let (mut jobs, mut persists) = (Vec::new(), Vec::new());
+        while self.jobs.blocking_recv_many(&mut jobs, PERSISTS_PER_WRITE_MAX) > 0 {
             let mut stop = false;
-            for job in std::iter::once(first).chain(self.jobs.try_iter().take(PERSISTS_PER_WRITE_MAX)) {
+            for job in jobs.drain(..) {
                 match job {
                     LogJob::Persist(persist) => persists.push((self.group, persist)),
                     LogJob::Stop => stop = true,
@@ -71,7 +72,7 @@ impl LogWriter {
                 {
                     let _ = self.reader.send(ReadJob::Purge);
                 }
-                let _ = self.inbox.send(Event::Input(Input::Persisted(number)));
+                let _ = self.inbox.bring(Event::Input(Input::Persisted(number)));
                 persists.clear();
             }
             if stop {

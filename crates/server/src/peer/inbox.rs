@@ -39,7 +39,12 @@ impl PeerSink for GroupInbox {
             }
             PeerEvent::SnapshotSent { to, ok, .. } => (Event::Input(Input::SnapshotSent { to, ok }), None),
         };
-        self.inbox.try_send(event).map_err(|error| match error {
+        // Only messages come from a thread that surely holds no lock of the core's.
+        let sent = match event {
+            Event::Messages(_) => self.inbox.try_bring(event),
+            _ => self.inbox.try_send(event),
+        };
+        sent.map_err(|error| match error {
             TrySendError::Full(event) => Undelivered::Full(back(group, from, event)),
             TrySendError::Disconnected(_) => Undelivered::Stopped,
         })
