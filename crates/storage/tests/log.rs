@@ -39,6 +39,20 @@ fn hard_state_and_entries_come_back_after_a_restart() {
 }
 
 #[test]
+fn a_young_logs_files_do_not_grow_while_they_are_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = open(folder.path());
+    let file_bytes = small().file_bytes;
+    for index in 1..=100 {
+        write(&log, append(entries(index..=index, 1, 1_000)));
+        let length = fs::metadata(newest_file(folder.path())).expect("it is there").len();
+        // A last write may reach beyond.
+        assert!((file_bytes..file_bytes + 1_200).contains(&length), "{length} bytes after entry {index}");
+    }
+    assert!(append_files(folder.path()).len() > 5, "several files were begun");
+}
+
+#[test]
 fn entries_replace_whatever_was_there_from_the_first_ones_index_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let expected = [entries(1..=3, 1, 10), entries(4..=5, 2, 10)].concat();

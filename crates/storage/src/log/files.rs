@@ -37,8 +37,10 @@ impl PreparedFiles {
     /// Begins to prepare the next file.
     fn prepare(&self) {
         let (path, bytes) = (self.folder.join(SPARE), self.file_bytes);
-        let preparation =
-            thread::Builder::new().name("log-spare".into()).spawn(move || write_zeros(&path, bytes));
+        let preparation = thread::Builder::new().name("log-spare".into()).spawn(move || {
+            // A part of one would only take space that the log may need.
+            write_zeros(&path, bytes).inspect_err(|_| drop(fs::remove_file(&path)))
+        });
         *self.preparation.lock().expect("no panic holds this lock") = preparation.ok();
     }
 
