@@ -22,6 +22,8 @@ pub struct Args {
 pub enum Command {
     /// How cost grows: a table and a plot for each experiment, in bench/growth/
     Growth(GrowthArgs),
+    /// Where a put's processor time goes, stage by stage: a table in bench/README.md
+    Stages(StagesArgs),
 }
 
 /// Where and with what.
@@ -82,4 +84,11 @@ pub struct GrowthArgs {
     /// The largest number of keys
     #[arg(long, default_value_t = 10_000_000)]
     pub keys_max: u64,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct StagesArgs {
+    /// Seconds of the profile
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
 }

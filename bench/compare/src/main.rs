@@ -1,8 +1,9 @@
-//! Pontoon beside what a user would pick instead, and how its cost grows.
+//! Pontoon beside what a user would pick instead, where its time goes, and how its cost grows.
 //!
 //! ```text
 //!   compare   rounds over all systems and shapes, a table of medians
 //!   growth    how throughput and latency change with keys, sizes, requests in flight, servers, faults, time
+//!   stages    where a put's processor time goes: a profile of a leader and of a follower
 //!   systems   the servers under test, as processes of their own: Pontoon, etcd, Redis
 //!   load      what loads them: `pontoon bench` for all that speak RESP, a gRPC client for etcd
 //!   machine   what it all ran on
@@ -22,6 +23,7 @@ mod document;
 mod growth;
 mod load;
 mod machine;
+mod stages;
 mod systems;
 
 use clap::Parser;
@@ -31,5 +33,6 @@ fn main() -> anyhow::Result<()> {
     match &args.command {
         None => compare::run(&args.run, &args.compare),
         Some(args::Command::Growth(growth)) => growth::run(&args.run, growth),
+        Some(args::Command::Stages(stages)) => stages::run(&args.run, stages),
     }
 }
