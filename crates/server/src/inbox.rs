@@ -72,6 +72,7 @@ struct Shared {
     waiting: AtomicU64,
 }
 
+#[allow(clippy::result_large_err, reason = "an event that finds no room is given back as it was")]
 impl Inbox {
     /// One for so many events; beyond that it is full. The core gets the other end.
     pub fn new(events_max: usize) -> (Inbox, Receiver<Event>) {
