@@ -17,6 +17,12 @@ pub(crate) struct Recovered {
     pub(crate) seed: u64,
 }
 
+/// When this member flushes. Members apply the same entries, so with the same limit all would flush, and compact, at the same moment,
+/// and no majority would be quick then.
+fn memtable_bytes(settings: &Settings) -> u64 {
+    settings.memtable_bytes / 8 * (8 - settings.node.0 % 4)
+}
+
 impl Recovered {
     /// Opens log and state. The log replays to the state what it had not made durable, once the leader confirms how far the log
     /// is committed.
@@ -28,7 +34,7 @@ impl Recovered {
     ) -> Result<Recovered, StartError> {
         let started = Instant::now();
         let options = StateOptions {
-            memtable_bytes: settings.memtable_bytes,
+            memtable_bytes: memtable_bytes(settings),
             cache_bytes: settings.cache_bytes,
             ..StateOptions::default()
         };

@@ -125,7 +125,7 @@ impl Server {
 
     /// Stops: hands leadership over, answers the requests in flight, closes connections and files.
     pub fn stop(self) {
-        let send = |input| drop(self.threads.inbox.send(Event::Input(input)));
+        let send = |input| drop(self.threads.inbox.send(Event::from(input)));
         send(Input::Stop);
         let deadline = Instant::now() + FAREWELL;
         let busy = |status: &crate::Status| {
@@ -173,7 +173,7 @@ fn digest(apply: UnboundedSender<ApplyJob>) -> Digest {
 /// What the state store's threads tell goes to the core, or ends the server.
 fn notifier(inbox: Inbox, fatal: Fatal) -> pontoon_storage::state::Notify {
     Arc::new(move |notice| match notice {
-        Notice::Durable(index) => drop(inbox.send(Event::Input(Input::StateDurable(index)))),
+        Notice::Durable(index) => drop(inbox.send(Input::StateDurable(index).into())),
         Notice::Failed(error) => fatal.report(error),
     })
 }

@@ -60,7 +60,8 @@ pub struct Settings {
     pub election_ticks: u32,
     /// The state store's caches, in bytes: three quarters for the newest records of keys, the rest for blocks of tables.
     pub cache_bytes: u64,
-    /// A memtable of the state store is flushed at this size, in bytes.
+    /// A memtable of the state store is flushed at this size, in bytes, or at up to three eighths less: members differ, so that they
+    /// do not flush at the same moment.
     pub memtable_bytes: u64,
     /// A fault, for experiments: each write of the log takes this much longer, as if on a slow disk.
     pub fault_fsync_delay: Duration,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 use super::{Backlog, Fatal, Incoming, Pinned};
 use crate::{
     gateway::{Gateway, connection_of},
-    inbox::{Event, Inbox},
+    inbox::Inbox,
 };
 
 /// Entries of consecutive jobs are applied as one batch, up to this many jobs.
@@ -174,7 +174,7 @@ impl Applier {
 
     fn tell(&self, input: Input) {
         // The core thread ends only after this one was told to, or after a fatal error.
-        let _ = self.inbox.bring(Event::Input(input));
+        let _ = self.inbox.bring(input.into());
     }
 }
 

@@ -71,10 +71,10 @@ impl Core {
                 }
             }
             Event::Input(input) => {
-                if let Input::SnapshotReceived(message) = &input {
+                if let Input::SnapshotReceived(message) = &*input {
                     self.told.extend(message.snapshot.clone());
                 }
-                self.replica.step(input);
+                self.replica.step(*input);
             }
             Event::Stop => unreachable!("the caller looked for it"),
         }

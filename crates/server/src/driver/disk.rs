@@ -9,7 +9,7 @@ use pontoon_storage::Log;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Backlog, Fatal};
-use crate::inbox::{Event, Inbox};
+use crate::inbox::Inbox;
 
 /// Persists that are written together share one fsync; this many at most.
 const PERSISTS_PER_WRITE_MAX: usize = 1024;
@@ -72,7 +72,7 @@ impl LogWriter {
                 {
                     let _ = self.reader.send(ReadJob::Purge);
                 }
-                let _ = self.inbox.bring(Event::Input(Input::Persisted(number)));
+                let _ = self.inbox.bring(Input::Persisted(number).into());
                 persists.clear();
             }
             if stop {
@@ -109,7 +109,7 @@ impl LogReader {
                 ReadJob::Read { low, high, bytes_max } => {
                     self.log.read(self.group, low, high, bytes_max).map_err(|error| error.to_string()).map(
                         |entries| {
-                            let _ = self.inbox.send(Event::Input(Input::LogRead(LogRead { low, entries })));
+                            let _ = self.inbox.send(Input::LogRead(LogRead { low, entries }).into());
                         },
                     )
                 }

@@ -33,11 +33,9 @@ impl PeerSink for GroupInbox {
         }
         let (event, from) = match event {
             PeerEvent::Messages { messages, from, .. } => (Event::Messages(messages), Some(from)),
-            PeerEvent::Unreachable(node) => (Event::Input(Input::Unreachable(node)), None),
-            PeerEvent::SnapshotReceived { message, .. } => {
-                (Event::Input(Input::SnapshotReceived(*message)), None)
-            }
-            PeerEvent::SnapshotSent { to, ok, .. } => (Event::Input(Input::SnapshotSent { to, ok }), None),
+            PeerEvent::Unreachable(node) => (Input::Unreachable(node).into(), None),
+            PeerEvent::SnapshotReceived { message, .. } => (Input::SnapshotReceived(*message).into(), None),
+            PeerEvent::SnapshotSent { to, ok, .. } => (Input::SnapshotSent { to, ok }.into(), None),
         };
         // Only messages come from a thread that surely holds no lock of the core's.
         let sent = match event {
@@ -55,11 +53,14 @@ impl PeerSink for GroupInbox {
 fn back(group: GroupId, from: Option<NodeId>, event: Event) -> PeerEvent {
     match (event, from) {
         (Event::Messages(messages), Some(from)) => PeerEvent::Messages { group, from, messages },
-        (Event::Input(Input::Unreachable(node)), _) => PeerEvent::Unreachable(node),
-        (Event::Input(Input::SnapshotReceived(message)), _) => {
-            PeerEvent::SnapshotReceived { group, message: Box::new(message) }
-        }
-        (Event::Input(Input::SnapshotSent { to, ok }), _) => PeerEvent::SnapshotSent { group, to, ok },
+        (Event::Input(input), _) => match *input {
+            Input::Unreachable(node) => PeerEvent::Unreachable(node),
+            Input::SnapshotReceived(message) => {
+                PeerEvent::SnapshotReceived { group, message: Box::new(message) }
+            }
+            Input::SnapshotSent { to, ok } => PeerEvent::SnapshotSent { group, to, ok },
+            input => unreachable!("{input:?} is none of those that were made from a peer's event"),
+        },
         (event, _) => unreachable!("{event:?} is none of those that were made from a peer's event"),
     }
 }

@@ -16,7 +16,9 @@ use raft_engine::env::{DefaultFileSystem, FileSystem, Permission};
 
 /// What the next file is called before it has its number.
 const SPARE: &str = "spare";
-const ZEROS_BYTES: usize = 1 << 20;
+/// Zeros are written a page at a time. One large write makes one large folio of the page cache, and Linux counts all of it as
+/// written by whoever changes a byte of it (`write_bytes` in `/proc/PID/io`).
+const ZEROS: [u8; 4096] = [0; 4096];
 
 /// The file system as raft-engine sees it.
 pub(super) struct PreparedFiles {
@@ -63,11 +65,10 @@ impl Drop for PreparedFiles {
 /// Writes the file from its beginning, durably. One that a crash left is overwritten.
 fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file = File::options().write(true).create(true).truncate(true).open(path)?;
-    let zeros = vec![0; ZEROS_BYTES];
     let mut left = bytes;
     while left > 0 {
-        let now = left.min(zeros.len() as u64);
-        file.write_all(&zeros[..now as usize])?;
+        let now = left.min(ZEROS.len() as u64);
+        file.write_all(&ZEROS[..now as usize])?;
         left -= now;
     }
     file.sync_data()
