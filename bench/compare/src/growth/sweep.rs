@@ -40,15 +40,24 @@ pub fn keys(lab: &Lab, keys_max: u64) -> Result<Finding> {
 
 /// Against the value's size.
 pub fn values(lab: &Lab) -> Result<Finding> {
-    let mut points = Vec::new();
+    let (mut points, mut failed) = (Vec::new(), String::new());
     for value_bytes in [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20] {
         let cluster = lab.cluster(3, &[])?;
         let keys = (STATE_BYTES_MAX / value_bytes).clamp(100, 10_000);
         let shape = |load| Load { keys, value_bytes, connections: 8, inflight: 8, ..load };
-        points.push(measure(lab, &cluster, value_bytes as f64, size(value_bytes), shape)?);
+        match measure(lab, &cluster, value_bytes as f64, size(value_bytes), shape) {
+            Ok(point) => points.push(point),
+            // What is measured so far is worth telling, and so is this.
+            Err(error) => {
+                let why = error.to_string();
+                let why = why.rsplit("pontoon: ").next().unwrap_or_default();
+                failed = format!(" **With {} and more the load failed**: {why}.", size(value_bytes));
+                break;
+            }
+        }
     }
-    let text = "8 x 8 in flight, three servers; 10,000 keys, or as many as 1 GiB holds.";
-    Ok(finding("values", "Value size", "bytes of a value", true, text, &points))
+    let text = format!("8 x 8 in flight, three servers; 10,000 keys, or as many as 1 GiB holds.{failed}");
+    Ok(finding("values", "Value size", "bytes of a value", true, &text, &points))
 }
 
 /// Against the requests in flight.
