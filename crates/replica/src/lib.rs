@@ -23,6 +23,7 @@ mod convert;
 pub mod io;
 mod log;
 pub mod message;
+mod passed_on;
 mod persist;
 mod reads;
 mod relay;

@@ -13,6 +13,7 @@ use crate::{
     calls::Calls,
     io::{Answer, Input, Output, Ticket},
     log::LogWindow,
+    passed_on::PassedOn,
     persist::Persists,
     reads::Reads,
     relay::Relay,
@@ -40,6 +41,8 @@ pub struct Replica {
     /// The call that opens the relay's session or keeps it alive.
     relay_call: Option<CallId>,
     calls: Calls,
+    /// What other members passed on to this one as their leader, and is not in the log yet.
+    passed_on: PassedOn,
     reads: Reads,
     persists: Persists,
     trim: Trim,
@@ -82,6 +85,7 @@ impl Replica {
         let mut replica = Replica {
             trim: Trim::new(config.log_bytes_max, applied),
             nonce: mix(config.seed),
+            passed_on: PassedOn::new(config.uncommitted_bytes_max),
             config,
             raft,
             now: 0,
@@ -229,7 +233,32 @@ mod tests {
     use pontoon_kv::{Applied, ClusterTime, ConfState, GroupId};
 
     use super::*;
-    use crate::{HardState, io::Request};
+    use crate::{HardState, Persist, io::Request};
+
+    /// The only voter, with this log.
+    fn alone(entries: Vec<Entry>) -> Replica {
+        let conf_state = ConfState { voters: vec![NodeId(1)], ..ConfState::default() };
+        let term = entries.last().map_or(Term(0), |entry| entry.term);
+        let restored = Restored {
+            hard_state: HardState { term, ..HardState::default() },
+            applied: Applied { conf_state, ..Applied::default() },
+            trimmed: (Index(0), Term(0)),
+            entries,
+        };
+        Replica::new(Config::new(GroupId(1), NodeId(1), 7), restored)
+    }
+
+    /// The entries that are to be written now, and the number of the last write.
+    fn written(replica: &mut Replica) -> (usize, u64) {
+        let mut all = Persist::default();
+        for output in replica.outputs() {
+            if let Output::Persist(persist) = output {
+                all.number = persist.number;
+                all.entries.extend(persist.entries);
+            }
+        }
+        (all.entries.len(), all.number)
+    }
 
     /// Found by the simulator: after a restart the cluster clock stood still until its leader's had made up for what the log
     /// knew already, if the log ended with a new leader's entry, which has no stamp.
@@ -238,14 +267,7 @@ mod tests {
         let stamped = ClusterTime(60_000);
         let entry =
             |index, term, clock| Entry { index: Index(index), term: Term(term), clock, data: Bytes::new() };
-        let conf_state = ConfState { voters: vec![NodeId(1)], ..ConfState::default() };
-        let restored = Restored {
-            hard_state: HardState { term: Term(2), ..HardState::default() },
-            applied: Applied { conf_state, ..Applied::default() },
-            trimmed: (Index(0), Term(0)),
-            entries: vec![entry(1, 1, stamped), entry(2, 2, ClusterTime(0))],
-        };
-        let mut replica = Replica::new(Config::new(GroupId(1), NodeId(1), 7), restored);
+        let mut replica = alone(vec![entry(1, 1, stamped), entry(2, 2, ClusterTime(0))]);
         replica.step(Input::Request(Ticket(1), Request::OpenSession));
         let mut stamps = Vec::new();
         for _ in 0..100 {
@@ -260,5 +282,27 @@ mod tests {
         stamps.retain(|stamp| *stamp > ClusterTime(0));
         assert!(!stamps.is_empty(), "what was asked for is in the log");
         assert!(stamps.iter().all(|stamp| *stamp >= stamped), "{stamps:?} are not before {stamped}");
+    }
+
+    #[test]
+    fn what_comes_in_while_the_leaders_disk_is_at_work_shares_the_next_append() {
+        let mut replica = alone(Vec::new());
+        while !replica.leads() {
+            replica.step(Input::Tick);
+            let (_, number) = written(&mut replica);
+            replica.step(Input::Persisted(number));
+        }
+        while let (1.., number) = written(&mut replica) {
+            replica.step(Input::Persisted(number));
+        }
+        let mut ask = |ticket| {
+            replica.step(Input::Request(Ticket(ticket), Request::OpenSession));
+            written(&mut replica)
+        };
+        let (entries, first) = ask(1);
+        assert_eq!(entries, 1, "a lone request does not wait");
+        assert_eq!((ask(2).0, ask(3).0), (0, 0), "those that come after it do");
+        replica.step(Input::Persisted(first));
+        assert_eq!(written(&mut replica).0, 1, "and then go together, as one entry");
     }
 }

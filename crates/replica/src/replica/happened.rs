@@ -53,12 +53,12 @@ impl Replica {
         {
             return; // Its sender tries again.
         }
-        let mut raft = convert::message_to_raft(message);
+        let raft = convert::message_to_raft(message);
         if raft.msg_type == eraftpb::MessageType::MsgPropose {
             if raft.entries.is_empty() || !self.leads() {
                 return; // Who passed it on to a former leader proposes it again.
             }
-            self.stamp(&mut raft.entries);
+            return self.passed_on.push(raft.entries);
         }
         // Errors are of messages that come too late (of removed members, of former leaders): nothing to be done.
         let _ = self.raft.step(raft);
