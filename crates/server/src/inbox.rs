@@ -1,14 +1,13 @@
 //! What waits for the core, and who takes the core's turn.
 //!
-//! Every event goes into one queue. As long as few requests wait, whoever brings what a request waits for (a connection, the log
-//! thread, the apply thread) also takes the core's turn, if nobody is at it: a change of threads costs a lone request more than
-//! the turn itself. Under load the core thread takes the turns, so that one carries all that has come in. (The idea is that of flat
-//! combining: Hendler et al., SPAA 2010.)
+//! Every event goes into one queue. Whoever brings what a request waits for (a connection, the log thread, the apply thread) also
+//! takes the core's turn, if nobody is at it: a change of threads costs more than the turn itself. If somebody is, the core thread
+//! takes the next, which carries all that has come in. (The idea is that of flat combining: Hendler et al., SPAA 2010.)
 
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicU64, Ordering, fence},
+        atomic::{Ordering, fence},
     },
     thread::{self, Thread},
     time::Instant,
@@ -36,10 +35,8 @@ impl From<Input> for Event {
     }
 }
 
-/// While more requests than these wait for answers, turns are left to the core thread.
-const LONE_REQUESTS_MAX: u64 = 4;
 /// Events that a thread other than the core's takes in at most: it has work of its own.
-const LONE_EVENTS_MAX: usize = 64;
+const EVENTS_BESIDE_MAX: usize = 64;
 /// Events of one turn, at most: a turn must end for its requests to get anywhere.
 const EVENTS_PER_TURN_MAX: usize = 4096;
 
@@ -51,8 +48,8 @@ pub(crate) trait Turns: Send {
 
 /// How a turn ended.
 pub(crate) enum Turn {
-    /// So many requests wait for answers; there must be a turn at `next`, whether there are events or not.
-    Done { waiting: u64, next: Instant },
+    /// There must be a turn at this time, whether there are events or not.
+    Next(Instant),
     /// There is to be no further one.
     Last,
 }
@@ -70,8 +67,6 @@ struct Shared {
     core: Mutex<Option<Box<dyn Turns>>>,
     /// The core thread.
     thread: OnceLock<Thread>,
-    /// Requests that waited after the last turn.
-    waiting: AtomicU64,
 }
 
 impl Inbox {
@@ -126,18 +121,15 @@ impl Inbox {
 
     /// Sees to it that the event that was just added is taken in.
     fn attend(&self) {
-        if self.shared.waiting.load(Ordering::Relaxed) <= LONE_REQUESTS_MAX {
-            // Whoever has the lock looks at the queue after letting it go; the fences make one of the two see the other.
-            fence(Ordering::SeqCst);
-            let Ok(mut core) = self.shared.core.try_lock() else { return };
-            let next = self.turn(&mut core, LONE_EVENTS_MAX);
-            drop(core);
-            fence(Ordering::SeqCst);
-            if next.is_some() && self.queue.is_empty() {
-                return;
-            }
+        // Whoever has the lock looks at the queue after letting it go; the fences make one of the two see the other.
+        fence(Ordering::SeqCst);
+        let Ok(mut core) = self.shared.core.try_lock() else { return };
+        let next = self.turn(&mut core, EVENTS_BESIDE_MAX);
+        drop(core);
+        fence(Ordering::SeqCst);
+        if next.is_none() || !self.queue.is_empty() {
+            self.wake();
         }
-        self.wake();
     }
 
     /// Sees to it that the core thread looks at the queue. (If it has not begun to run, it will.)
@@ -150,10 +142,7 @@ impl Inbox {
     /// When the next turn is due at the latest; none: there is to be none.
     fn turn(&self, core: &mut Option<Box<dyn Turns>>, events_max: usize) -> Option<Instant> {
         match core.as_mut()?.turn(events_max) {
-            Turn::Done { waiting, next } => {
-                self.shared.waiting.store(waiting, Ordering::Relaxed);
-                Some(next)
-            }
+            Turn::Next(next) => Some(next),
             Turn::Last => {
                 *core = None;
                 None
@@ -174,11 +163,10 @@ mod tests {
 
     use super::*;
 
-    /// Tells of each input who took it in, and says that so many requests wait.
+    /// Tells of each input who took it in.
     struct Witness {
         events: Receiver<Event>,
         seen: mpsc::Sender<(u64, ThreadId)>,
-        waiting: u64,
     }
 
     impl Turns for Witness {
@@ -189,7 +177,7 @@ mod tests {
                 self.seen.send((number.0, thread::current().id())).expect("the test looks");
             }
             // No turn comes by itself within a test's patience: each event must see to its own.
-            Turn::Done { waiting: self.waiting, next: Instant::now() + PATIENCE * 2 }
+            Turn::Next(Instant::now() + PATIENCE * 2)
         }
     }
 
@@ -199,10 +187,10 @@ mod tests {
         Event::from(Input::Unreachable(NodeId(number)))
     }
 
-    fn run(waiting: u64) -> (Inbox, thread::JoinHandle<()>, mpsc::Receiver<(u64, ThreadId)>) {
+    fn run() -> (Inbox, thread::JoinHandle<()>, mpsc::Receiver<(u64, ThreadId)>) {
         let (inbox, events) = Inbox::new(16);
         let (teller, seen) = mpsc::channel();
-        let (core, turns) = (Witness { events, seen: teller, waiting }, inbox.clone());
+        let (core, turns) = (Witness { events, seen: teller }, inbox.clone());
         let thread = thread::spawn(move || turns.run(Box::new(core)));
         // The first event tells that the core is there; who takes it in is not said.
         inbox.send(event(0)).expect("there is room");
@@ -217,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_lone_event_is_taken_in_by_the_thread_that_brings_it() {
-        let (inbox, thread, seen) = run(0);
+        let (inbox, thread, seen) = run();
         // The core thread may still be at its first turn.
         let mine = (1..1_000).find(|number| {
             inbox.bring(event(*number)).expect("the core is there");
@@ -231,7 +219,7 @@ mod tests {
     /// A server hung: a connection reported under a lock that it was lost, took the turn, and wanted the lock again to send.
     #[test]
     fn an_event_that_is_sent_is_left_to_the_core_thread() {
-        let (inbox, thread, seen) = run(0);
+        let (inbox, thread, seen) = run();
         for number in 1..1_000 {
             inbox.send(event(number)).expect("the core is there");
             assert_eq!(seen.recv_timeout(PATIENCE), Ok((number, thread.thread().id())));
@@ -240,38 +228,23 @@ mod tests {
     }
 
     #[test]
-    fn under_load_the_core_thread_takes_all_in() {
-        let (inbox, thread, seen) = run(LONE_REQUESTS_MAX + 1);
-        for number in 1..100 {
-            inbox.bring(event(number)).expect("the core is there");
-        }
-        let core = thread.thread().id();
-        for number in 1..100 {
-            assert_eq!(seen.recv_timeout(PATIENCE), Ok((number, core)));
-        }
-        stop(&inbox, thread);
-    }
-
-    #[test]
     fn no_event_is_forgotten_whoever_brings_it() {
         const EACH: u64 = 20_000;
-        for waiting in [0, LONE_REQUESTS_MAX + 1] {
-            let (inbox, thread, seen) = run(waiting);
-            thread::scope(|scope| {
-                for first in [1, 1 + EACH, 1 + 2 * EACH] {
-                    let inbox = &inbox;
-                    scope.spawn(move || {
-                        for number in first..first + EACH {
-                            inbox.bring(event(number)).expect("the core is there");
-                        }
-                    });
-                }
-                let numbers: BTreeSet<u64> = (0..3 * EACH)
-                    .map(|_| seen.recv_timeout(PATIENCE).expect("every event is taken in").0)
-                    .collect();
-                assert_eq!(numbers, (1..=3 * EACH).collect());
-            });
-            stop(&inbox, thread);
-        }
+        let (inbox, thread, seen) = run();
+        thread::scope(|scope| {
+            for first in [1, 1 + EACH, 1 + 2 * EACH] {
+                let inbox = &inbox;
+                scope.spawn(move || {
+                    for number in first..first + EACH {
+                        inbox.bring(event(number)).expect("the core is there");
+                    }
+                });
+            }
+            let numbers: BTreeSet<u64> = (0..3 * EACH)
+                .map(|_| seen.recv_timeout(PATIENCE).expect("every event is taken in").0)
+                .collect();
+            assert_eq!(numbers, (1..=3 * EACH).collect());
+        });
+        stop(&inbox, thread);
     }
 }

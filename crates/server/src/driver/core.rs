@@ -52,8 +52,8 @@ impl Turns for Core {
             }
         }
         self.tick_if_due();
-        let waiting = self.perform_outputs();
-        Turn::Done { waiting, next: self.next_tick }
+        self.perform_outputs();
+        Turn::Next(self.next_tick)
     }
 }
 
@@ -92,8 +92,8 @@ impl Core {
         }
     }
 
-    /// Performs all that the replica wants done. Returns how many requests wait.
-    fn perform_outputs(&mut self) -> u64 {
+    /// Performs all that the replica wants done.
+    fn perform_outputs(&mut self) {
         for output in self.replica.outputs() {
             self.perform(output);
         }
@@ -101,7 +101,7 @@ impl Core {
         for unwanted in std::mem::take(&mut self.told) {
             drop(self.apply.send(ApplyJob::Discard(unwanted)));
         }
-        self.publish()
+        self.publish();
     }
 
     fn perform(&mut self, output: Output) {
@@ -145,7 +145,7 @@ impl Core {
         }
     }
 
-    fn publish(&self) -> u64 {
+    fn publish(&self) {
         let now = self.replica.status();
         let before = self.gateway.update(|status| std::mem::replace(&mut status.replica, now.clone()));
         if (before.role, before.term, before.leader) != (now.role, now.term, now.leader) {
@@ -154,6 +154,5 @@ impl Core {
             tracing::info!(role, term = now.term.0, leader, last, commit = now.commit.0, "role changed");
         }
         debug_assert!(now.role != Role::Leader || now.leader.is_some(), "a leader knows itself");
-        now.waiting
     }
 }
