@@ -1,9 +1,10 @@
-//! Linearizable reads by ReadIndex (Raft thesis, 6.4): all reads that wait in a turn share one round, from any member.
+//! Linearizable reads by ReadIndex (Raft thesis, 6.4): all reads that wait share one round, on the leader also those of members
+//! that ask it.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use pontoon_kv::{Command, Index};
+use pontoon_kv::{Command, Index, NodeId};
 
 use crate::io::{Answer, NotExecuted, Ticket};
 
@@ -13,15 +14,25 @@ struct Read {
     deadline: u64,
 }
 
+/// A member's round, by its name; the member asks again if there is no answer.
+pub(crate) struct Question {
+    pub(crate) from: NodeId,
+    pub(crate) context: Bytes,
+}
+
 struct Round {
     context: Bytes,
     asked_at: u64,
     reads: Vec<Read>,
+    questions: Vec<Question>,
 }
 
 /// Rounds that may be under way at once; further reads wait and share the next. (etcd has one at a time. Two let a read that comes
 /// just too late for one begin at once.)
 const ROUNDS_MAX: usize = 2;
+
+/// Questions that may wait for a round; further ones are forgotten.
+const QUESTIONS_MAX: usize = 256;
 
 /// All reads that wait.
 ///
@@ -30,6 +41,7 @@ const ROUNDS_MAX: usize = 2;
 #[derive(Default)]
 pub(crate) struct Reads {
     waiting: Vec<Read>,
+    questions: Vec<Question>,
     rounds: VecDeque<Round>,
     parked: BTreeMap<Index, Vec<Read>>,
     len: usize,
@@ -45,22 +57,41 @@ impl Reads {
         self.waiting.push(Read { ticket, command, deadline });
     }
 
+    /// A member asks this one, its leader.
+    pub(crate) fn push_question(&mut self, question: Question) {
+        if self.questions.len() < QUESTIONS_MAX {
+            self.questions.push(question);
+        }
+    }
+
+    /// This member does not lead: who asked it asks another.
+    pub(crate) fn forget_questions(&mut self) {
+        self.questions.clear();
+    }
+
     /// Whether a round should be asked for.
     pub(crate) fn wants_round(&self) -> bool {
-        !self.waiting.is_empty() && self.rounds.len() < ROUNDS_MAX
+        !(self.waiting.is_empty() && self.questions.is_empty()) && self.rounds.len() < ROUNDS_MAX
     }
 
     /// A round was asked for, under a name that was never used: an answer to an older question must not count for newer reads.
     pub(crate) fn round_asked(&mut self, context: Bytes, now: u64) {
         let reads = std::mem::take(&mut self.waiting);
-        self.rounds.push_back(Round { context, asked_at: now, reads });
+        let questions = std::mem::take(&mut self.questions);
+        self.rounds.push_back(Round { context, asked_at: now, reads, questions });
     }
 
-    /// A majority confirmed the leader after the round was asked for: its reads may see the state from `index` on.
-    pub(crate) fn round_confirmed(&mut self, context: &[u8], index: Index) {
-        let Some(at) = self.rounds.iter().position(|round| round.context == context) else { return };
+    /// A majority confirmed the leader after the round was asked for: its reads may see the state from `index` on, here and where the
+    /// returned questions come from.
+    pub(crate) fn round_confirmed(&mut self, context: &[u8], index: Index) -> Vec<Question> {
+        let Some(at) = self.rounds.iter().position(|round| round.context == context) else {
+            return Vec::new();
+        };
         let round = self.rounds.remove(at).expect("it was just found there");
-        self.parked.entry(index).or_default().extend(round.reads);
+        if !round.reads.is_empty() {
+            self.parked.entry(index).or_default().extend(round.reads);
+        }
+        round.questions
     }
 
     /// The reads that may be executed once this index is applied.
@@ -108,5 +139,49 @@ impl Reads {
         }
         self.len -= taken.len();
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(reads: &mut Reads, ticket: u64) {
+        reads.push(Ticket(ticket), Command::Get { key: "k".into() }, 100);
+    }
+
+    fn question(name: &'static str) -> Question {
+        Question { from: NodeId(2), context: name.into() }
+    }
+
+    #[test]
+    fn a_members_question_shares_the_round_of_the_leaders_own_reads() {
+        let mut reads = Reads::default();
+        read(&mut reads, 1);
+        reads.push_question(question("asked before"));
+        reads.round_asked("first".into(), 0);
+        reads.push_question(question("asked after"));
+        let answered = reads.round_confirmed(b"first", Index(7));
+        let names: Vec<_> = answered.iter().map(|question| &question.context[..]).collect();
+        assert_eq!(names, [b"asked before"], "a round says nothing of what came after it began");
+        assert_eq!(reads.take_ready(Index(7)).len(), 1);
+        assert!(reads.wants_round(), "the other question waits for the next");
+    }
+
+    #[test]
+    fn while_two_rounds_are_under_way_further_reads_wait_and_share_the_next() {
+        let mut reads = Reads::default();
+        for name in ["first", "second"] {
+            read(&mut reads, 1);
+            assert!(reads.wants_round());
+            reads.round_asked(name.into(), 0);
+        }
+        read(&mut reads, 3);
+        read(&mut reads, 4);
+        assert!(!reads.wants_round());
+        reads.round_confirmed(b"first", Index(1));
+        reads.round_asked("third".into(), 0);
+        reads.round_confirmed(b"third", Index(1));
+        assert_eq!(reads.take_ready(Index(1)).len(), 3);
     }
 }

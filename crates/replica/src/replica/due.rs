@@ -13,6 +13,7 @@ use crate::{
     convert,
     io::{Output, Persist},
     persist::Released,
+    reads::Question,
 };
 
 impl Replica {
@@ -94,6 +95,9 @@ impl Replica {
         // raft-rs would drop the question without a word before the leader has committed in its term.
         let answerable =
             if self.leads() { self.raft.raft.commit_to_current_term() } else { self.leader().is_some() };
+        if !self.leads() {
+            self.reads.forget_questions();
+        }
         #[cfg(feature = "mutants")]
         if self.reads_too_early() {
             return;
@@ -107,6 +111,25 @@ impl Replica {
         let context = Bytes::from([id.node.0.to_le_bytes(), id.nonce.to_le_bytes()].concat());
         self.raft.read_index(context.to_vec());
         self.reads.round_asked(context, self.now);
+    }
+
+    fn on_round_confirmed(&mut self, context: &[u8], index: Index) {
+        let questions = self.reads.round_confirmed(context, index);
+        if !self.leads() {
+            return; // Its term is over; who asked asks again.
+        }
+        for Question { from, context } in questions {
+            let answer = eraftpb::Message {
+                msg_type: eraftpb::MessageType::MsgReadIndexResp,
+                from: self.config.node.0,
+                to: from.0,
+                term: self.raft.raft.term,
+                index: index.0,
+                entries: vec![eraftpb::Entry { data: context, ..eraftpb::Entry::default() }].into(),
+                ..eraftpb::Message::default()
+            };
+            self.messages.push(convert::message_from_raft(answer));
+        }
     }
 
     pub(super) fn drain_ready(&mut self) {
@@ -134,7 +157,7 @@ impl Replica {
         let sync = ready.must_sync();
         self.send(ready.take_messages());
         for state in ready.take_read_states() {
-            self.reads.round_confirmed(&state.request_ctx, Index(state.index));
+            self.on_round_confirmed(&state.request_ctx, Index(state.index));
         }
         let hard_state = ready.hs().map(convert::hard_state_from_raft);
         let snapshot =

@@ -10,6 +10,7 @@ use super::{PINNED_TICKS_MAX, READ_PATIENCE_TICKS, Replica};
 use crate::{
     Message, MessageKind, convert,
     io::{Answer, LogRead, NotExecuted, Output, Request, Ticket},
+    reads::Question,
     relay::Heard,
 };
 
@@ -52,6 +53,11 @@ impl Replica {
             || message.kind == MessageKind::Snapshot && self.persists.installing()
         {
             return; // Its sender tries again.
+        }
+        if message.kind == MessageKind::ReadIndex && self.leads() {
+            let asked = message.entries.into_iter().next();
+            let question = asked.map(|asked| Question { from: message.from, context: asked.data });
+            return question.into_iter().for_each(|question| self.reads.push_question(question));
         }
         let raft = convert::message_to_raft(message);
         if raft.msg_type == eraftpb::MessageType::MsgPropose {
