@@ -62,7 +62,7 @@ pub use limits::{LimitExceeded, Limits};
 pub use machine::Machine;
 pub use mem::MemStore;
 pub use proposal::{Block, BlockBuilder, CallId, Entry, Outcome, Proposal, Refusal, SessionKind, WaitKey};
-pub use read::read;
+pub use read::{read, read_known};
 pub use reply::{CommandError, Reply};
 pub use snapshot::{SnapshotError, SnapshotReader, SnapshotWriter};
 pub use state_hash::state_hash;

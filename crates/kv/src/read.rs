@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     Command, CommandError, Limits, Reader, Reply, StoreError,
+    layout::{head_key, key_tail},
     record::{Head, Stored},
 };
 
@@ -21,6 +22,21 @@ pub fn read(reader: &impl Reader, command: &Command, limits: &Limits) -> Result<
             replies.map(Reply::Array)
         }
         command => read_within(reader, command, &mut budget),
+    }
+}
+
+/// Executes a read of one key from its record alone, which `known` gives without waiting: `Some(None)` if the key has none. `None` if
+/// that does not do, and the state must be [`read`].
+///
+/// (A value in its head record is short: no budget is needed.)
+pub fn read_known(command: &Command, known: impl FnOnce(&[u8]) -> Option<Option<Bytes>>) -> Option<Reply> {
+    let Command::Get { key } = command else { return None };
+    let Some(record) = known(&head_key(key))? else { return Some(Reply::Nil) };
+    match Head::decode(record) {
+        Ok((Head { value: Stored::Inline(value), .. }, tail)) if tail == key_tail(key) => {
+            Some(Reply::Bytes(value))
+        }
+        _ => None,
     }
 }
 

@@ -5,7 +5,8 @@ mod common;
 use bytes::Bytes;
 use common::*;
 use pontoon_kv::{
-    Command, CommandError, LimitExceeded, Limits, Outcome, Reply, SetCondition, limits::COMMAND_PARTS_MAX,
+    Command, CommandError, LimitExceeded, Limits, Outcome, Reader, Reply, SetCondition,
+    layout::USER_KEY_PREFIX_BYTES, limits::COMMAND_PARTS_MAX, read_known,
 };
 
 fn conditional(key: &str, text: &str, condition: SetCondition, return_old: bool) -> Command {
@@ -227,4 +228,23 @@ fn keys_of_64_kib_are_keys_as_any_other() {
     );
     assert_eq!(group.once(session, 4, 1, del(&[&long("a"), &long("c")])), integer(1));
     assert_eq!((group.get(&long("a")), group.get(&long("b"))), (Reply::Nil, value("b")));
+}
+
+#[test]
+fn a_lone_get_is_executed_from_what_is_known_and_nothing_else_is() {
+    let long = |end: &str| "k".repeat(USER_KEY_PREFIX_BYTES) + end;
+    let mut group = Group::new();
+    group.execute(set("a", "1"));
+    group.execute(set(&long("1"), "of a long key"));
+    let stored = |key: &[u8]| Some(group.machine.store().get(key).unwrap());
+    assert_eq!(read_known(&get("a"), stored), Some(value("1")));
+    assert_eq!(read_known(&get("missing"), stored), Some(Reply::Nil));
+    assert_eq!(read_known(&get(&long("1")), stored), Some(value("of a long key")));
+    let of_another = || group.pairs(2).into_iter().next_back().map(|(_, record)| record);
+    assert_eq!(read_known(&get(&long("2")), |_| Some(of_another())), None, "the record is of another key");
+    assert_eq!(read_known(&get("a"), |_| None), None, "nothing is known");
+    assert_eq!(read_known(&get("a"), |_| Some(Some("no record".into()))), None, "the state names the damage");
+    for several in [Command::MGet { keys: vec![bytes("a")] }, Command::Batch { commands: vec![get("a")] }] {
+        assert_eq!(read_known(&several, stored), None, "it may have to be of one moment");
+    }
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use pontoon_kv::{Index, Limits, Reply, layout::CHUNK_BYTES};
+use pontoon_kv::{Index, Limits, Reader, Reply, layout::CHUNK_BYTES, read_known};
 
 const HEAD: u8 = 2;
 const CHUNK: u8 = 3;
@@ -21,6 +21,8 @@ fn values_of_all_sizes_around_a_chunk_are_read_as_written() {
     {
         group.execute(set("k", pattern(len)));
         assert_eq!(group.get("k"), value(pattern(len)), "{len}");
+        let known = read_known(&get("k"), |key| Some(group.machine.store().get(key).unwrap()));
+        assert_eq!(known, (len <= CHUNK_BYTES).then(|| value(pattern(len))), "from its record alone, {len}");
         let chunks = if len <= CHUNK_BYTES { 0 } else { len.div_ceil(CHUNK_BYTES) };
         assert_eq!((group.pairs(HEAD).len(), group.pairs(CHUNK).len()), (1, chunks), "{len}");
     }

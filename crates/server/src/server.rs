@@ -203,7 +203,8 @@ impl Threads {
         let pinned = Arc::new(Pinned::new(fatal.clone()));
         let replica = Replica::new(replica_config(settings, seed), restored);
 
-        incoming.open(machine.store().handle());
+        let state = machine.store().handle();
+        incoming.open(state.clone());
         let writer = LogWriter {
             group: GROUP,
             log: log.clone(),
@@ -217,7 +218,7 @@ impl Threads {
         let log_reader =
             LogReader { group: GROUP, log, jobs: reader_queue, inbox: inbox.clone(), fatal: fatal.clone() };
         let applier = Applier {
-            state: machine.store().handle(),
+            state: state.clone(),
             machine,
             group: GROUP,
             jobs: apply_jobs,
@@ -238,6 +239,7 @@ impl Threads {
             log: log_jobs.clone(),
             reader: reader.clone(),
             apply: apply.clone(),
+            state,
             backlog,
             pinned,
             told: Vec::new(),

@@ -39,7 +39,6 @@ pub use self::stage::{Stage, StageError, Staged};
 use self::{
     current::Current,
     generation::{Generation, into_bytes},
-    recent::Recent,
     workers::Workers,
 };
 use crate::{AFTER_DAMAGE, disk};
@@ -116,7 +115,6 @@ impl OpenError {
 pub struct StateStore {
     shared: Arc<Shared>,
     generation: Arc<Generation>,
-    recent: Recent,
     /// Of this generation; then those of replaced ones, until they have ended.
     workers: Vec<Workers>,
 }
@@ -176,7 +174,6 @@ impl StateStore {
         remove_others(folder, current.generation)?;
         let generation = Arc::new(generation);
         let workers = vec![Workers::start(&generation).map_err(OpenError::io(folder))?];
-        let recent = Recent::new(resources.recent_bytes);
         let shared = Arc::new(Shared {
             folder: folder.to_owned(),
             group,
@@ -186,7 +183,7 @@ impl StateStore {
             next_generation: AtomicU64::new(current.generation + 1),
             _lock: lock,
         });
-        Ok(StateStore { shared, generation, recent, workers })
+        Ok(StateStore { shared, generation, workers })
     }
 
     /// The last batch. After opening: the last one that was durable.
@@ -253,8 +250,7 @@ impl StateStore {
         workers.append(&mut self.workers);
         workers.retain(|workers| !workers.have_ended());
         *self.shared.current.write().expect("no panic holds this lock") = next.clone();
-        let recent = Recent::new(resources.recent_bytes);
-        Ok(StateStore { shared: self.shared.clone(), generation: next, recent, workers })
+        Ok(StateStore { shared: self.shared.clone(), generation: next, workers })
     }
 }
 
@@ -264,7 +260,7 @@ impl Store for StateStore {
     fn write(&mut self, index: Index, batch: WriteBatch) -> Result<(), StoreError> {
         let batch = batch.into_iter().map(|(key, value)| {
             let (key, value) = (Slice::from(&*key), value.as_deref().map(Slice::from));
-            self.recent.put(key.clone(), value.clone());
+            self.generation.recent.put(key.clone(), value.clone());
             (key, value)
         });
         self.generation.write(index, batch)
@@ -278,11 +274,11 @@ impl Store for StateStore {
 
 impl Reader for StateStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(known) = self.recent.get(key) {
+        if let Some(known) = self.generation.recent.get(key) {
             return Ok(known.map(into_bytes));
         }
         let stored = self.generation.get(key, self.generation.latest())?;
-        self.recent.learn(key, stored.as_deref());
+        self.generation.recent.learn(key, stored.as_deref());
         Ok(stored.map(into_bytes))
     }
 
@@ -346,6 +342,11 @@ impl StateHandle {
         self.generation().disk_bytes()
     }
 
+    /// The newest records, as far as they are in memory.
+    pub fn known(&self) -> Known {
+        Known { generation: self.generation() }
+    }
+
     /// Begins to receive a snapshot of the state at `index`, beside the current state.
     pub fn stage(&self, index: Index) -> Result<Stage, StageError> {
         let Shared { folder, group, resources, next_generation, .. } = &*self.shared;
@@ -354,6 +355,18 @@ impl StateHandle {
 
     fn generation(&self) -> Arc<Generation> {
         self.shared.current.read().expect("no panic holds this lock").clone()
+    }
+}
+
+/// The newest records of a state that are in memory: what the writer has read or written since it read them. Never waits.
+pub struct Known {
+    generation: Arc<Generation>,
+}
+
+impl Known {
+    /// A key's record as of the latest batch, or of one that is being written; `Some(None)` if it has none. `None`: not known.
+    pub fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        self.generation.recent.get(key).map(|record| record.map(into_bytes))
     }
 }
 

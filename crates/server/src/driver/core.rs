@@ -6,8 +6,9 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender};
-use pontoon_kv::GroupId;
-use pontoon_replica::{Input, Output, Replica, Role, SnapshotMeta};
+use pontoon_kv::{Command, GroupId};
+use pontoon_replica::{Answer, Input, Output, Replica, Role, SnapshotMeta, Ticket};
+use pontoon_storage::state::StateHandle;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{ApplyJob, Backlog, LogJob, Pinned, ReadJob};
@@ -32,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) log: UnboundedSender<LogJob>,
     pub(crate) reader: Sender<ReadJob>,
     pub(crate) apply: UnboundedSender<ApplyJob>,
+    pub(crate) state: StateHandle,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
     /// Snapshots of which the replica was told in this turn.
@@ -118,7 +120,7 @@ impl Core {
                 self.backlog.add(bytes);
                 drop(self.apply.send(ApplyJob::Apply { entries, bytes }));
             }
-            Output::Read(reads) => drop(self.apply.send(ApplyJob::Read(reads))),
+            Output::Read(reads) => self.read(reads),
             Output::Answer(answers) => self.gateway.answer(answers),
             Output::ReadLog { low, high, bytes_max } => {
                 drop(self.reader.send(ReadJob::Read { low, high, bytes_max }))
@@ -133,6 +135,24 @@ impl Core {
                 drop(self.apply.send(ApplyJob::Install(meta)));
             }
             Output::FlushState => drop(self.apply.send(ApplyJob::Flush)),
+        }
+    }
+
+    /// Answers what is known without a look at the disk; the rest is for the apply thread.
+    fn read(&self, mut reads: Vec<(Ticket, Command)>) {
+        let known = self.state.known();
+        let mut answers = Vec::with_capacity(reads.len());
+        reads.retain(|(ticket, command)| {
+            let reply = pontoon_kv::read_known(command, |key| known.get(key));
+            let left = reply.is_none();
+            answers.extend(reply.map(|reply| (*ticket, Answer::Reply(reply))));
+            left
+        });
+        if !answers.is_empty() {
+            self.gateway.answer(answers);
+        }
+        if !reads.is_empty() {
+            drop(self.apply.send(ApplyJob::Read(reads)));
         }
     }
 

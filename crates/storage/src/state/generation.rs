@@ -28,7 +28,7 @@ use pontoon_kv::{GroupId, Index, StoreError, layout::STORE_KEY_BYTES_MAX};
 
 use crate::{
     AFTER_DAMAGE,
-    state::{Notice, Notify, OpenError, Resources, current},
+    state::{Notice, Notify, OpenError, Resources, current, recent::Recent},
 };
 
 /// The tree takes fewer than 2^20 numbers between two batches; 2^43 indexes remain.
@@ -63,6 +63,7 @@ fn read_seqno(index: Index) -> SeqNo {
 /// A generation: an open tree in a folder of its own.
 pub(super) struct Generation {
     tree: AnyTree,
+    pub(super) recent: Recent,
     /// Shared with the tree, which takes a number for each flush and compaction.
     seqno: SequenceNumberCounter,
     path: PathBuf,
@@ -132,6 +133,7 @@ impl Generation {
         seqno.set(seqno_of(applied) + 1);
         Ok(Generation {
             tree,
+            recent: Recent::new(resources.recent_bytes),
             seqno,
             path,
             group,
