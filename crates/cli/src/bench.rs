@@ -44,8 +44,10 @@ use tally::{Second, Tally};
 
 /// A load of all keys ends by itself; this only bounds it.
 const LOADING_MAX: Duration = Duration::from_secs(24 * 3600);
-/// A load writes at least so many at once on each connection.
+/// A load writes at least so many at once on each connection,
 const LOADING_INFLIGHT_MIN: usize = 64;
+/// but no more for that than so many bytes on all together: large values need no company, and a slow disk would be late.
+const LOADING_BYTES_MAX: u64 = 32 << 20;
 
 /// Loads the servers and tells what they did.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
@@ -53,7 +55,9 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     let show = stderr().is_terminal();
     let mut load = Load::connect(&args)?;
     if args.load {
-        let inflight = LOADING_INFLIGHT_MIN.max(args.inflight);
+        let bytes_at_once = args.value_bytes.0.max(1) * args.clients as u64;
+        let inflight =
+            args.inflight.max(LOADING_INFLIGHT_MIN.min((LOADING_BYTES_MAX / bytes_at_once) as usize));
         let tally = phase(&mut load, Work::EveryKey, inflight, &Pace::closed(LOADING_MAX), show)?;
         if tally.errors_total() > 0 {
             return Err(Failure::new(format_args!("not all keys were written: {}", tally.errors_text())));
