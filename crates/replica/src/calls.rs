@@ -13,8 +13,8 @@ struct Call {
     bytes: u64,
     /// The tick of the last proposal; none: in none of the present leader's terms.
     proposed_at: Option<u64>,
-    /// It has been in a proposal at all.
-    proposed: bool,
+    /// The tick at which it was first in a proposal.
+    first_proposed_at: Option<u64>,
     /// Since it was proposed, a snapshot replaced entries that this replica never saw.
     skipped: bool,
     attempts: u32,
@@ -30,6 +30,8 @@ pub(crate) struct Calls {
     deadlines: VecDeque<(u64, WaitKey, Ticket)>,
     waiting: usize,
     bytes: u64,
+    /// How many ticks the last outcome took.
+    latency: u64,
 }
 
 impl Calls {
@@ -64,7 +66,7 @@ impl Calls {
                 tickets: Vec::new(),
                 bytes,
                 proposed_at: None,
-                proposed: false,
+                first_proposed_at: None,
                 skipped: false,
                 attempts: 0,
             }
@@ -81,7 +83,7 @@ impl Calls {
         for key in self.unproposed.drain(..count) {
             let call = self.calls.get_mut(&key).expect("what is to be proposed waits");
             call.proposed_at = Some(now);
-            call.proposed = true;
+            call.first_proposed_at.get_or_insert(now);
             call.attempts += 1;
         }
     }
@@ -98,15 +100,17 @@ impl Calls {
     /// A snapshot replaced entries that may have held what was proposed.
     pub(crate) fn snapshot_installed(&mut self) {
         for call in self.calls.values_mut() {
-            call.skipped |= call.proposed;
+            call.skipped |= call.first_proposed_at.is_some();
         }
         self.propose_again();
     }
 
-    /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).
+    /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish), and for twice what the last
+    /// outcome took.
     pub(crate) fn tick(&mut self, now: u64, patience_min: u64) {
+        let latency = self.latency.min(patience_min * 4);
         for (key, call) in &mut self.calls {
-            let patience = patience_min << call.attempts.saturating_sub(1).min(3);
+            let patience = (patience_min << call.attempts.saturating_sub(1).min(3)).max(2 * latency);
             if call.proposed_at.is_some_and(|at| now >= at + patience) {
                 call.proposed_at = None;
                 self.unproposed.push_back(*key);
@@ -119,12 +123,14 @@ impl Calls {
         &mut self,
         key: WaitKey,
         outcome: &Outcome,
+        now: u64,
         answers: &mut Vec<(Ticket, Answer)>,
     ) -> bool {
         #[cfg(feature = "mutants")]
         let key = self.mistaken(key);
         let Some(call) = self.calls.remove(&key) else { return false };
         self.bytes -= call.bytes;
+        self.latency = call.first_proposed_at.map_or(0, |at| now - at);
         if call.proposed_at.is_none() {
             self.unproposed.retain(|waiting| *waiting != key);
         }
@@ -178,7 +184,10 @@ impl Calls {
         if pontoon_kv::mutants::planted(pontoon_kv::mutants::Mutant::WaitersLeak) {
             self.waiting += 1;
         }
-        let answer = if call.proposed { Answer::Unknown(unknown) } else { Answer::NotExecuted(not_executed) };
+        let answer = match call.first_proposed_at {
+            Some(_) => Answer::Unknown(unknown),
+            None => Answer::NotExecuted(not_executed),
+        };
         if call.tickets.is_empty() {
             self.bytes -= call.bytes;
             if call.proposed_at.is_none() {
@@ -225,7 +234,7 @@ mod tests {
 
     fn outcome(calls: &mut Calls, outcome: &Outcome) -> Vec<(Ticket, Answer)> {
         let mut answers = Vec::new();
-        calls.on_outcome(KEY, outcome, &mut answers);
+        calls.on_outcome(KEY, outcome, 0, &mut answers);
         assert_eq!((calls.len(), calls.bytes()), (0, 0), "nothing is left of it");
         answers
     }

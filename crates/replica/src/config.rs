@@ -29,7 +29,8 @@ pub struct Config {
     pub waiting_bytes_max: u64,
     /// Entries in one message to a follower, in bytes; one larger entry goes alone.
     pub append_bytes_max: u64,
-    /// Messages with entries to one follower that it has not answered.
+    /// Messages with entries to one follower that it has not answered. Times [`Config::append_bytes_max`] it must be less than what
+    /// the way to a member holds, or appends are lost and sent again.
     pub append_inflight_max: usize,
     /// Proposals in one entry, in bytes; one larger proposal goes alone.
     pub block_bytes_max: usize,
@@ -57,7 +58,7 @@ impl Config {
             waiting_max: 65_536,
             waiting_bytes_max: 256 << 20,
             append_bytes_max: 1 << 20,
-            append_inflight_max: 256,
+            append_inflight_max: 32,
             block_bytes_max: 256 << 10,
             uncommitted_bytes_max: 256 << 20,
             log_bytes_max: Some(64 << 20),

@@ -16,8 +16,9 @@ struct Write {
     bytes: u64,
     /// The tick at which the client is answered in any case.
     deadline: u64,
-    /// It has been in a proposal of the present session: it may have been executed without this replica's knowledge.
-    proposed: bool,
+    /// The tick at which it was first in a proposal of the present session: since then it may have been executed without this
+    /// replica's knowledge.
+    proposed_at: Option<u64>,
     /// Since it was proposed, a snapshot replaced entries that this replica never saw.
     skipped: bool,
 }
@@ -36,7 +37,8 @@ pub(crate) struct Relay {
     next_seq: u64,
     attempt: u32,
     bytes: u64,
-    /// The tick of the last outcome or attempt, and how long to wait for the next.
+    /// The tick of the last outcome or attempt, and how long to wait for the next: twice what the last outcome took, and longer with
+    /// each attempt in vain. (More copies would only add to what a slow disk has to write.)
     last_activity: u64,
     patience: u64,
 }
@@ -81,7 +83,7 @@ impl Relay {
             command,
             bytes,
             deadline,
-            proposed: false,
+            proposed_at: None,
             skipped: false,
         });
     }
@@ -116,7 +118,7 @@ impl Relay {
     /// The next `count` of the unproposed ones are in the hands of Raft.
     pub(crate) fn mark_proposed(&mut self, count: usize, now: u64) {
         for write in self.writes.range_mut(self.current..self.current + count) {
-            write.proposed = true;
+            write.proposed_at.get_or_insert(now);
         }
         self.current += count;
         if count > 0 {
@@ -175,7 +177,7 @@ impl Relay {
         self.bytes -= write.bytes;
         self.current = self.current.saturating_sub(usize::from(at < self.current));
         self.last_activity = now;
-        self.patience = 0;
+        self.patience = write.proposed_at.map_or(0, |at| 2 * (now - at));
         Heard::Answer(write.ticket, answer)
     }
 
@@ -191,7 +193,7 @@ impl Relay {
             } else {
                 // Every copy in the log, seen or to come, is refused: the session will never be back.
                 write.seq = 0;
-                write.proposed = false;
+                write.proposed_at = None;
                 self.writes.push_back(write);
             }
         }
@@ -200,7 +202,7 @@ impl Relay {
 
     /// A snapshot replaced entries that may have held what was proposed.
     pub(crate) fn snapshot_installed(&mut self, now: u64) {
-        for write in self.writes.iter_mut().filter(|write| write.proposed) {
+        for write in self.writes.iter_mut().filter(|write| write.proposed_at.is_some()) {
             write.skipped = true;
         }
         self.propose_again(now);
@@ -213,7 +215,7 @@ impl Relay {
             let write = self.writes.pop_front().expect("there is a front");
             self.bytes -= write.bytes;
             self.current = self.current.saturating_sub(1);
-            let answer = match write.proposed {
+            let answer = match write.proposed_at.is_some() {
                 true => Answer::Unknown(Unknown::TimedOut),
                 false => Answer::NotExecuted(NotExecuted::NotReady),
             };
@@ -226,7 +228,7 @@ impl Relay {
     pub(crate) fn abandon(&mut self) -> Vec<(Ticket, Answer)> {
         self.current = 0;
         self.bytes = 0;
-        let answer = |write: Write| match write.proposed {
+        let answer = |write: Write| match write.proposed_at.is_some() {
             true => (write.ticket, Answer::Unknown(Unknown::Stopping)),
             false => (write.ticket, Answer::NotExecuted(NotExecuted::Stopping)),
         };
@@ -286,6 +288,25 @@ mod tests {
         assert_eq!(propose(&mut relay), [(1, 1, 1), (2, 1, 1), (3, 1, 1)]);
         relay.on_outcome(Seq(3), Outcome::Refused(Refusal::Gap { attempt: 0 }), 0);
         assert!(propose(&mut relay).is_empty(), "an old copy's refusal says nothing of the new one");
+    }
+
+    /// A slow disk got each write two and three times, and became slower for it.
+    #[test]
+    fn it_waits_for_an_outcome_twice_as_long_as_the_last_one_took() {
+        let mut relay = relay(1);
+        propose(&mut relay);
+        relay.tick(31, 32);
+        assert!(propose(&mut relay).is_empty());
+        relay.tick(32, 32);
+        assert_eq!(propose(&mut relay).len(), 1, "nobody knows yet how long an outcome takes");
+        relay.on_outcome(Seq(1), Outcome::Reply(Reply::Integer(1)), 100);
+        relay.push(Ticket(2), Command::IncrBy { key: "k".into(), delta: 1 }, 1, 1000);
+        let count = relay.unproposed().count();
+        relay.mark_proposed(count, 100);
+        relay.tick(299, 32);
+        assert!(propose(&mut relay).is_empty());
+        relay.tick(300, 32);
+        assert_eq!(propose(&mut relay).len(), 1);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Replica {
                 }
             }
             WaitKey::Call(call) if Some(call) == self.relay_call => {
-                self.calls.on_outcome(key, &outcome, &mut self.answers);
+                self.calls.on_outcome(key, &outcome, self.now, &mut self.answers);
                 self.relay_call = None;
                 match outcome {
                     Outcome::Opened(session) => self.relay.opened(session, self.now),
@@ -177,7 +177,7 @@ impl Replica {
                 }
             }
             _ => {
-                self.calls.on_outcome(key, &outcome, &mut self.answers);
+                self.calls.on_outcome(key, &outcome, self.now, &mut self.answers);
             }
         }
     }
