@@ -46,6 +46,9 @@ const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "the tree stores a key
 const SEALED_MEMTABLES_MAX: usize = 4;
 /// or this many runs of tables for their compaction.
 const LEVEL0_RUNS_MAX: usize = 20;
+/// So many flushed memtables are compacted into the next level together. (The tree's default is 4. Keys that are written often are
+/// written to disk less often with more, and reads have more filters to ask.)
+const LEVEL0_TABLES: u8 = 8;
 /// How often a waiting writer looks by itself.
 const ROOM_POLL: Duration = Duration::from_millis(20);
 
@@ -275,7 +278,7 @@ impl Generation {
 
     /// Compacts until there is nothing to compact, or the store stops. (The tree does not say if it did: its version tells.)
     pub(super) fn compact(&self) -> lsm_tree::Result<()> {
-        let strategy = Arc::new(lsm_tree::compaction::Leveled::default());
+        let strategy = Arc::new(lsm_tree::compaction::Leveled::default().with_l0_threshold(LEVEL0_TABLES));
         while !lock(&self.signals).stop {
             let before = self.tree.current_version().id();
             self.tree.compact(strategy.clone(), self.garbage_threshold())?;
