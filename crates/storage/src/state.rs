@@ -358,7 +358,7 @@ impl StateHandle {
     }
 }
 
-/// The newest records of a state that are in memory: what the writer has read or written since it read them. Never waits.
+/// The newest records of a state that are in memory: what the writer has read or written since it read them. Waits for no disk.
 pub struct Known {
     generation: Arc<Generation>,
 }

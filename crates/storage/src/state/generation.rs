@@ -49,6 +49,8 @@ const LEVEL0_RUNS_MAX: usize = 20;
 /// So many flushed memtables are compacted into the next level together. (The tree's default is 4. Keys that are written often are
 /// written to disk less often with more, and reads have more filters to ask.)
 const LEVEL0_TABLES: u8 = 8;
+/// A table's size, about. Times [`LEVEL0_TABLES`] it is the size of the first level, all of which a compaction may have to read: 256 MiB.
+const TABLE_BYTES: u64 = 32 << 20;
 /// How often a waiting writer looks by itself.
 const ROOM_POLL: Duration = Duration::from_millis(20);
 
@@ -278,7 +280,8 @@ impl Generation {
 
     /// Compacts until there is nothing to compact, or the store stops. (The tree does not say if it did: its version tells.)
     pub(super) fn compact(&self) -> lsm_tree::Result<()> {
-        let strategy = Arc::new(lsm_tree::compaction::Leveled::default().with_l0_threshold(LEVEL0_TABLES));
+        let leveled = lsm_tree::compaction::Leveled::default();
+        let strategy = Arc::new(leveled.with_l0_threshold(LEVEL0_TABLES).with_table_target_size(TABLE_BYTES));
         while !lock(&self.signals).stop {
             let before = self.tree.current_version().id();
             self.tree.compact(strategy.clone(), self.garbage_threshold())?;
@@ -330,6 +333,7 @@ impl Generation {
     pub(super) fn retire(&self) {
         *lock(&self.failure) = Some(StoreError("a snapshot has replaced this state".to_owned()));
         self.obsolete.store(true, Ordering::Release);
+        self.recent.clear();
     }
 
     /// Tells the workers something.

@@ -41,6 +41,11 @@ impl Recent {
         Recent { records: Cache::with_weighter(entries, bytes_max, Weight) }
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.records.clear();
+    }
+
     /// What is known of a key.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<Slice>> {
         self.records.get(key)
