@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pontoon_kv::{Outcome, Proposal, Refusal, WaitKey};
 
-use crate::io::{Answer, NotExecuted, Ticket, Unknown};
+use crate::{
+    io::{Answer, NotExecuted, Ticket, Unknown},
+    patience::Patience,
+};
 
 struct Call {
     proposal: Proposal,
@@ -30,8 +33,7 @@ pub(crate) struct Calls {
     deadlines: VecDeque<(u64, WaitKey, Ticket)>,
     waiting: usize,
     bytes: u64,
-    /// How many ticks the last outcome took.
-    latency: u64,
+    patience: Patience,
 }
 
 impl Calls {
@@ -105,12 +107,10 @@ impl Calls {
         self.propose_again();
     }
 
-    /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish), and for twice what the last
-    /// outcome took.
+    /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).
     pub(crate) fn tick(&mut self, now: u64, patience_min: u64) {
-        let latency = self.latency.min(patience_min * 4);
         for (key, call) in &mut self.calls {
-            let patience = (patience_min << call.attempts.saturating_sub(1).min(3)).max(2 * latency);
+            let patience = self.patience.ticks(patience_min, call.attempts.saturating_sub(1));
             if call.proposed_at.is_some_and(|at| now >= at + patience) {
                 call.proposed_at = None;
                 self.unproposed.push_back(*key);
@@ -130,7 +130,7 @@ impl Calls {
         let key = self.mistaken(key);
         let Some(call) = self.calls.remove(&key) else { return false };
         self.bytes -= call.bytes;
-        self.latency = call.first_proposed_at.map_or(0, |at| now - at);
+        self.patience.took(call.first_proposed_at.map_or(0, |at| now - at));
         if call.proposed_at.is_none() {
             self.unproposed.retain(|waiting| *waiting != key);
         }

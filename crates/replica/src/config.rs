@@ -29,8 +29,8 @@ pub struct Config {
     pub waiting_bytes_max: u64,
     /// Entries in one message to a follower, in bytes; one larger entry goes alone.
     pub append_bytes_max: u64,
-    /// Messages with entries to one follower that it has not answered. Times [`Config::append_bytes_max`] it must be less than what
-    /// the way to a member holds, or appends are lost and sent again.
+    /// Messages with entries to one follower that it has not answered. Times [`Config::append_bytes_max`] (or the size of
+    /// usual entries, if that is more) it should be less than what the way to a member holds, or appends are lost and sent again.
     pub append_inflight_max: usize,
     /// Proposals in one entry, in bytes; one larger proposal goes alone.
     pub block_bytes_max: usize,

@@ -24,6 +24,7 @@ pub mod io;
 mod log;
 pub mod message;
 mod passed_on;
+mod patience;
 mod persist;
 mod reads;
 mod relay;

@@ -2,36 +2,68 @@
 
 use raft::eraftpb;
 
-/// They wait together for their turn, and may be forgotten: who passed them on proposes them again.
+/// What an entry takes beside its data, about.
+const ENTRY_BYTES: u64 = 128;
+
+/// They wait together for their turn. Beyond the bound, and when this member leads no more, they are forgotten: who passed them on
+/// proposes them again.
 pub(crate) struct PassedOn {
     entries: Vec<eraftpb::Entry>,
     bytes: u64,
     bytes_max: u64,
+    /// Some have been forgotten since the last were taken; those after them could only show as gaps.
+    full: bool,
 }
 
 impl PassedOn {
     pub(crate) fn new(bytes_max: u64) -> PassedOn {
-        PassedOn { entries: Vec::new(), bytes: 0, bytes_max }
+        PassedOn { entries: Vec::new(), bytes: 0, bytes_max, full: false }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Entries of one message. Beyond the bound they are forgotten.
+    /// Entries of one message.
     pub(crate) fn push(&mut self, entries: impl IntoIterator<Item = eraftpb::Entry>) {
         for entry in entries {
-            let bytes = self.bytes + entry.data.len() as u64;
-            if self.entries.is_empty() || bytes <= self.bytes_max {
-                self.bytes = bytes;
-                self.entries.push(entry);
+            let bytes = self.bytes + entry.data.len() as u64 + ENTRY_BYTES;
+            self.full |= bytes > self.bytes_max && !self.entries.is_empty();
+            if self.full {
+                return;
             }
+            self.bytes = bytes;
+            self.entries.push(entry);
         }
     }
 
     /// All of them, in the order in which they came.
-    pub(crate) fn take(&mut self) -> Vec<eraftpb::Entry> {
-        self.bytes = 0;
-        std::mem::take(&mut self.entries)
+    pub(crate) fn entries(&self) -> &[eraftpb::Entry] {
+        &self.entries
+    }
+
+    /// They are in the log, or nobody wants them any more.
+    pub(crate) fn clear(&mut self) {
+        (self.bytes, self.full) = (0, false);
+        self.entries.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(bytes: usize) -> eraftpb::Entry {
+        eraftpb::Entry { data: vec![0; bytes].into(), ..eraftpb::Entry::default() }
+    }
+
+    #[test]
+    fn after_one_that_does_not_fit_none_is_taken_until_there_is_room() {
+        let mut passed_on = PassedOn::new(1000);
+        passed_on.push([entry(5000)]);
+        assert_eq!(passed_on.entries().len(), 1, "a single one may be larger");
+        passed_on.push([entry(1)]);
+        passed_on.clear();
+        passed_on.push([entry(500), entry(700), entry(1)]);
+        assert_eq!(passed_on.entries().len(), 1);
+        passed_on.clear();
+        passed_on.push(std::iter::repeat_n(entry(0), 100));
+        assert!(passed_on.entries().len() < 10, "empty ones take room, too");
     }
 }

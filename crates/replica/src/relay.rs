@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 
 use pontoon_kv::{Command, Outcome, Proposal, Refusal, Seq, SessionId};
 
-use crate::io::{Answer, NotExecuted, Ticket, Unknown};
+use crate::{
+    io::{Answer, NotExecuted, Ticket, Unknown},
+    patience::Patience,
+};
 
 /// A plain client's write that waits for its outcome.
 struct Write {
@@ -37,10 +40,11 @@ pub(crate) struct Relay {
     next_seq: u64,
     attempt: u32,
     bytes: u64,
-    /// The tick of the last outcome or attempt, and how long to wait for the next: twice what the last outcome took, and longer with
-    /// each attempt in vain. (More copies would only add to what a slow disk has to write.)
+    /// The tick of the last outcome or attempt.
     last_activity: u64,
-    patience: u64,
+    patience: Patience,
+    /// Attempts since the last outcome that the patience ended.
+    in_vain: u32,
 }
 
 /// What an outcome came to.
@@ -137,9 +141,8 @@ impl Relay {
 
     /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).
     pub(crate) fn tick(&mut self, now: u64, patience_min: u64) {
-        self.patience = self.patience.clamp(patience_min, patience_min * 8);
-        if self.current > 0 && now >= self.last_activity + self.patience {
-            self.patience *= 2;
+        if self.current > 0 && now >= self.last_activity + self.patience.ticks(patience_min, self.in_vain) {
+            self.in_vain += 1;
             self.propose_again(now);
         }
     }
@@ -177,7 +180,8 @@ impl Relay {
         self.bytes -= write.bytes;
         self.current = self.current.saturating_sub(usize::from(at < self.current));
         self.last_activity = now;
-        self.patience = write.proposed_at.map_or(0, |at| 2 * (now - at));
+        self.in_vain = 0;
+        self.patience.took(write.proposed_at.map_or(0, |at| now - at));
         Heard::Answer(write.ticket, answer)
     }
 
@@ -299,13 +303,13 @@ mod tests {
         assert!(propose(&mut relay).is_empty());
         relay.tick(32, 32);
         assert_eq!(propose(&mut relay).len(), 1, "nobody knows yet how long an outcome takes");
-        relay.on_outcome(Seq(1), Outcome::Reply(Reply::Integer(1)), 100);
+        relay.on_outcome(Seq(1), Outcome::Reply(Reply::Integer(1)), 50);
         relay.push(Ticket(2), Command::IncrBy { key: "k".into(), delta: 1 }, 1, 1000);
         let count = relay.unproposed().count();
-        relay.mark_proposed(count, 100);
-        relay.tick(299, 32);
+        relay.mark_proposed(count, 50);
+        relay.tick(149, 32);
         assert!(propose(&mut relay).is_empty());
-        relay.tick(300, 32);
+        relay.tick(150, 32);
         assert_eq!(propose(&mut relay).len(), 1);
     }
 

@@ -20,8 +20,9 @@ use crate::{
     trim::Trim,
 };
 
-/// A round of ReadIndex without an answer for this long is taken for lost.
-const READ_PATIENCE_TICKS: u64 = 4;
+/// A round of ReadIndex without an answer for this long is taken for lost. It may take three times the way to the leader and back: to
+/// ask it, to wait for a place among its rounds, and for the round.
+const READ_PATIENCE_TICKS: u64 = 12;
 
 /// A pinned view that raft-rs has not asked for in this long is let go.
 const PINNED_TICKS_MAX: u64 = 400;
@@ -231,6 +232,7 @@ fn mix(seed: u64) -> u64 {
 mod tests {
     use bytes::Bytes;
     use pontoon_kv::{Applied, ClusterTime, ConfState, GroupId};
+    use raft::eraftpb::{self, MessageType};
 
     use super::*;
     use crate::{HardState, Persist, io::Request};
@@ -304,5 +306,30 @@ mod tests {
         assert_eq!((ask(2).0, ask(3).0), (0, 0), "those that come after it do");
         replica.step(Input::Persisted(first));
         assert_eq!(written(&mut replica).0, 1, "and then go together, as one entry");
+    }
+
+    /// raft-rs would pass them on, and panics over the term in them.
+    #[test]
+    fn what_is_for_the_leader_is_let_go_by_who_does_not_lead() {
+        let mut replica = alone(Vec::new());
+        let message = |msg_type| eraftpb::Message {
+            msg_type,
+            from: 2,
+            to: 1,
+            term: 5,
+            entries: vec![eraftpb::Entry::default()].into(),
+            ..eraftpb::Message::default()
+        };
+        replica.step(Input::Message(crate::convert::message_from_raft(message(MessageType::MsgHeartbeat))));
+        assert_eq!(replica.status().leader, Some(NodeId(2)));
+        for kind in [MessageType::MsgPropose, MessageType::MsgReadIndex, MessageType::MsgTransferLeader] {
+            replica.step(Input::Message(crate::convert::message_from_raft(message(kind))));
+        }
+        let sent = replica.outputs().into_iter().filter_map(|output| match output {
+            Output::Send(messages) => Some(messages),
+            _ => None,
+        });
+        let kinds: Vec<_> = sent.flatten().map(|message| message.kind).collect();
+        assert_eq!(kinds, [crate::MessageKind::Propose], "only the opening of its own session");
     }
 }

@@ -36,17 +36,17 @@ impl Replica {
         self.relay.touch(self.now);
     }
 
-    /// Hands everything unproposed to Raft, in blocks, about [`Config::append_bytes_max`] in one message.
+    /// Hands everything unproposed to Raft, in blocks, about [`Config::append_bytes_max`](crate::Config::append_bytes_max) of its own in
+    /// one message.
     ///
     /// A leader whose disk is at work lets all that comes in meanwhile wait for it and share the next append: on its own disk that
     /// takes no longer, and a batch costs about the same whatever is in it (group commit: DeWitt et al., SIGMOD 1984). It waits for no
     /// disk that is slower than those of a majority.
     pub(super) fn propose(&mut self) {
-        if !self.leads() {
-            self.passed_on.take();
+        if self.leader().is_none() || self.leads() && self.append_in_flight() {
+            return;
         }
-        let waits = self.leads() && self.append_in_flight();
-        while !waits && self.leader().is_some() && self.propose_some() {}
+        while self.propose_some() {}
     }
 
     /// Whether the log has entries that are neither durable here nor committed.
@@ -60,11 +60,11 @@ impl Replica {
         let mut blocks = Blocks::new(self.config.block_bytes_max, self.config.append_bytes_max as usize);
         let calls = self.calls.unproposed().take_while(|proposal| blocks.push(proposal)).count();
         let writes = self.relay.unproposed().take_while(|proposal| blocks.push(proposal)).count();
-        if calls + writes == 0 && self.passed_on.is_empty() {
+        if calls + writes + self.passed_on.entries().len() == 0 {
             return false;
         }
         let mut entries = blocks.finish();
-        entries.extend(self.passed_on.take());
+        entries.extend_from_slice(self.passed_on.entries());
         if self.leads() {
             self.stamp(&mut entries);
         }
@@ -79,12 +79,13 @@ impl Replica {
         if taken {
             self.calls.mark_proposed(calls, self.now);
             self.relay.mark_proposed(writes, self.now);
+            self.passed_on.clear();
         }
         taken
     }
 
     /// Puts the cluster clock into entries: only the leader that appends them does.
-    pub(super) fn stamp(&self, entries: &mut [eraftpb::Entry]) {
+    fn stamp(&self, entries: &mut [eraftpb::Entry]) {
         let clock = convert::clock_bytes(pontoon_kv::ClusterTime(self.clock));
         for entry in entries {
             entry.context = clock.clone();
@@ -95,9 +96,6 @@ impl Replica {
         // raft-rs would drop the question without a word before the leader has committed in its term.
         let answerable =
             if self.leads() { self.raft.raft.commit_to_current_term() } else { self.leader().is_some() };
-        if !self.leads() {
-            self.reads.forget_questions();
-        }
         #[cfg(feature = "mutants")]
         if self.reads_too_early() {
             return;
@@ -147,6 +145,10 @@ impl Replica {
             self.reads.ask_again(self.now);
         }
         self.seen = seen;
+        if !self.leads() {
+            self.passed_on.clear();
+            self.reads.forget_questions();
+        }
         let settled = self.applied.0.min(self.raft.raft.raft_log.persisted);
         self.raft.mut_store().shrink_window(settled, self.config.window_bytes_max);
     }

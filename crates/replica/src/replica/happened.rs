@@ -4,7 +4,7 @@ use bytes::Bytes;
 #[cfg(feature = "mutants")]
 use pontoon_kv::mutants::{Mutant, planted};
 use pontoon_kv::{Command, Index, NodeId, Outcome, Proposal, Refusal, SessionKind, WaitKey};
-use raft::{ProgressState, eraftpb};
+use raft::ProgressState;
 
 use super::{PINNED_TICKS_MAX, READ_PATIENCE_TICKS, Replica};
 use crate::{
@@ -54,18 +54,24 @@ impl Replica {
         {
             return; // Its sender tries again.
         }
-        if message.kind == MessageKind::ReadIndex && self.leads() {
-            let asked = message.entries.into_iter().next();
-            let question = asked.map(|asked| Question { from: message.from, context: asked.data });
-            return question.into_iter().for_each(|question| self.reads.push_question(question));
+        let for_leaders = [MessageKind::Propose, MessageKind::ReadIndex, MessageKind::TransferLeader];
+        if for_leaders.contains(&message.kind) && !self.leads() {
+            return; // Who takes this member for the leader asks the next one again.
+        }
+        match message.kind {
+            MessageKind::Propose => {
+                let raft = convert::message_to_raft(message);
+                return self.passed_on.push(raft.entries);
+            }
+            MessageKind::ReadIndex => {
+                if let Some(asked) = message.entries.into_iter().next() {
+                    self.reads.push_question(Question { from: message.from, context: asked.data });
+                }
+                return;
+            }
+            _ => {}
         }
         let raft = convert::message_to_raft(message);
-        if raft.msg_type == eraftpb::MessageType::MsgPropose {
-            if raft.entries.is_empty() || !self.leads() {
-                return; // Who passed it on to a former leader proposes it again.
-            }
-            return self.passed_on.push(raft.entries);
-        }
         // Errors are of messages that come too late (of removed members, of former leaders): nothing to be done.
         let _ = self.raft.step(raft);
         #[cfg(feature = "mutants")]

@@ -1,0 +1,25 @@
+//! How long a member waits for what it passed on to the leader before it takes it for lost.
+
+/// Twice what the last outcome took, and longer with each attempt in vain: what waits for a slow disk is not lost, and further copies
+/// would make the disk slower.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    /// What the last outcome took, from its first proposal on, in ticks.
+    latency: u64,
+}
+
+/// At most so many times the shortest patience, so that a request that is lost twice still has time.
+const FACTOR_MAX: u64 = 4;
+
+impl Patience {
+    /// An outcome came so many ticks after it was first proposed.
+    pub(crate) fn took(&mut self, ticks: u64) {
+        self.latency = ticks;
+    }
+
+    /// How long to wait after so many attempts in vain.
+    pub(crate) fn ticks(&self, min: u64, in_vain: u32) -> u64 {
+        let longer = min.max(2 * self.latency).saturating_mul(1 << in_vain.min(16));
+        longer.min(min * FACTOR_MAX)
+    }
+}
