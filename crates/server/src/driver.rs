@@ -8,10 +8,11 @@
 //!                                   └─► peers (tokio)
 //! ```
 //!
-//! The core never waits for a disk or a socket. A turn drains the whole inbox before it asks what to do, and a leader appends
-//! nothing while its disk is at work, so one fsync, one message and one apply carry many requests; a lone request is never delayed
-//! to wait for company, nor for another thread ([`Inbox`](crate::inbox::Inbox)). No thread spins while it waits: with few cores it would take the time of the one that
-//! it waits for. (So the log and apply threads have tokio's channels; crossbeam's yield some ten times before they sleep.)
+//! The core never waits for a disk or a socket. A turn takes in all that waits (up to a bound) before it asks what to do, and a leader
+//! appends nothing while its disk is at work, so one fsync, one message and one apply carry many requests; a lone request is never
+//! delayed to wait for company, nor for another thread ([`Inbox`](crate::inbox::Inbox)). No thread spins while it waits: with few
+//! cores it would take the time of the one that it waits for. (So the log and apply threads have tokio's channels; crossbeam's yield
+//! some ten times before they sleep.)
 
 mod apply;
 mod backlog;

@@ -1,8 +1,8 @@
 //! What waits for the core, and who takes the core's turn.
 //!
 //! Every event goes into one queue. Whoever brings what a request waits for (a connection, the log thread, the apply thread) also
-//! takes the core's turn, if nobody is at it: a change of threads costs more than the turn itself. If somebody is, the core thread
-//! takes the next, which carries all that has come in. (The idea is that of flat combining: Hendler et al., SPAA 2010.)
+//! takes the core's turn, if nobody is at it: a change of threads costs more than the turn itself. If somebody is, a later turn
+//! carries all that has come in meanwhile. (The idea is that of flat combining: Hendler et al., SPAA 2010.)
 
 use std::{
     sync::{

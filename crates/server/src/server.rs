@@ -1,7 +1,7 @@
 //! A server's life: open the folder, recover, run, stop.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -204,6 +204,7 @@ impl Threads {
         let replica = Replica::new(replica_config(settings, seed), restored);
 
         let state = machine.store().handle();
+        let reads_left = Arc::new(AtomicUsize::new(0));
         incoming.open(state.clone());
         let writer = LogWriter {
             group: GROUP,
@@ -219,6 +220,7 @@ impl Threads {
             LogReader { group: GROUP, log, jobs: reader_queue, inbox: inbox.clone(), fatal: fatal.clone() };
         let applier = Applier {
             state: state.clone(),
+            reads_left: reads_left.clone(),
             machine,
             group: GROUP,
             jobs: apply_jobs,
@@ -240,6 +242,7 @@ impl Threads {
             reader: reader.clone(),
             apply: apply.clone(),
             state,
+            reads_left,
             backlog,
             pinned,
             told: Vec::new(),

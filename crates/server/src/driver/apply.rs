@@ -1,6 +1,13 @@
 //! The apply thread: steps the state machine, executes reads, pins and installs snapshots.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use pontoon_kv::{
     Command, Entry, GroupId, Machine, NodeId, Reply, StoreError,
@@ -51,6 +58,8 @@ pub(crate) struct Applier {
     pub(crate) machine: Machine<StateStore>,
     pub(crate) group: GroupId,
     pub(crate) state: StateHandle,
+    /// [`super::Core::reads_left`]
+    pub(crate) reads_left: Arc<AtomicUsize>,
     pub(crate) jobs: UnboundedReceiver<ApplyJob>,
     pub(crate) inbox: Inbox,
     pub(crate) gateway: Gateway,
@@ -133,6 +142,7 @@ impl Applier {
             answers.push((ticket, Answer::Reply(reply)));
         }
         self.gateway.answer(answers);
+        self.reads_left.fetch_sub(1, Ordering::AcqRel);
         Ok(())
     }
 

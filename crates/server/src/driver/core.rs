@@ -1,10 +1,15 @@
 //! The core: inputs in, outputs out, one turn after the other.
 
 use std::{
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use pontoon_kv::{Command, GroupId};
 use pontoon_replica::{Answer, Input, Output, Replica, Role, SnapshotMeta, Ticket};
@@ -13,7 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{ApplyJob, Backlog, LogJob, Pinned, ReadJob};
 use crate::{
-    gateway::Gateway,
+    gateway::{Gateway, connection_of},
     inbox::{Event, Turn, Turns},
     peer::Peers,
 };
@@ -34,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) reader: Sender<ReadJob>,
     pub(crate) apply: UnboundedSender<ApplyJob>,
     pub(crate) state: StateHandle,
+    /// Jobs with reads that the apply thread has not finished.
+    pub(crate) reads_left: Arc<AtomicUsize>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
     /// Snapshots of which the replica was told in this turn.
@@ -138,21 +145,22 @@ impl Core {
         }
     }
 
-    /// Answers what is known without a look at the disk; the rest is for the apply thread.
-    fn read(&self, mut reads: Vec<(Ticket, Command)>) {
-        let known = self.state.known();
-        let mut answers = Vec::with_capacity(reads.len());
-        reads.retain(|(ticket, command)| {
-            let reply = pontoon_kv::read_known(command, |key| known.get(key));
-            let left = reply.is_none();
-            answers.extend(reply.map(|reply| (*ticket, Answer::Reply(reply))));
-            left
-        });
+    /// Answers what is known without a look at the disk; the rest is for the apply thread. Nothing overtakes a read that is there: on
+    /// one connection reads of a key are as if one were executed after the other.
+    fn read(&self, reads: Reads) {
+        let (answers, left) = match self.reads_left.load(Ordering::Acquire) {
+            0 => {
+                let known = self.state.known();
+                answer_known(reads, |key| known.get(key))
+            }
+            _ => (Vec::new(), reads),
+        };
         if !answers.is_empty() {
             self.gateway.answer(answers);
         }
-        if !reads.is_empty() {
-            drop(self.apply.send(ApplyJob::Read(reads)));
+        if !left.is_empty() {
+            self.reads_left.fetch_add(1, Ordering::AcqRel);
+            drop(self.apply.send(ApplyJob::Read(left)));
         }
     }
 
@@ -174,5 +182,51 @@ impl Core {
             tracing::info!(role, term = now.term.0, leader, last, commit = now.commit.0, "role changed");
         }
         debug_assert!(now.role != Role::Leader || now.leader.is_some(), "a leader knows itself");
+    }
+}
+
+type Reads = Vec<(Ticket, Command)>;
+
+/// The answers that `known` suffices for, and the reads that are left: the others, and all behind one of them on its connection.
+fn answer_known(
+    reads: Reads,
+    known: impl Fn(&[u8]) -> Option<Option<Bytes>>,
+) -> (Vec<(Ticket, Answer)>, Reads) {
+    let mut answers = Vec::with_capacity(reads.len());
+    let mut left = Vec::new();
+    let mut behind = BTreeSet::new();
+    for (ticket, command) in reads {
+        let reply = match behind.contains(&connection_of(ticket)) {
+            false => pontoon_kv::read_known(&command, &known),
+            true => None,
+        };
+        match reply {
+            Some(reply) => answers.push((ticket, Answer::Reply(reply))),
+            None => {
+                behind.insert(connection_of(ticket));
+                left.push((ticket, command));
+            }
+        }
+    }
+    (answers, left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `MGET k` and then `GET k` on one connection gave the newer value first.
+    #[test]
+    fn no_read_overtakes_another_of_its_connection() {
+        let ticket = |connection: u64, number| Ticket(connection << 32 | number);
+        let get = || Command::Get { key: "k".into() };
+        let many = Command::MGet { keys: vec!["k".into()] };
+        let reads =
+            vec![(ticket(1, 1), get()), (ticket(1, 2), many), (ticket(1, 3), get()), (ticket(2, 1), get())];
+        let (answers, left) = answer_known(reads, |_| Some(None));
+        let answered: Vec<Ticket> = answers.into_iter().map(|(ticket, _)| ticket).collect();
+        let left: Vec<Ticket> = left.into_iter().map(|(ticket, _)| ticket).collect();
+        assert_eq!(answered, [ticket(1, 1), ticket(2, 1)]);
+        assert_eq!(left, [ticket(1, 2), ticket(1, 3)]);
     }
 }
