@@ -282,7 +282,7 @@ fn a_writer_that_outruns_the_disk_is_held_back_in_bounded_memory() {
 }
 
 #[test]
-fn overwritten_values_and_old_versions_leave_the_disk_when_the_store_is_idle() {
+fn overwritten_values_leave_the_disk_with_later_flushes_and_old_versions_when_the_store_is_idle() {
     let folder = tempfile::tempdir().expect("a folder");
     let (notify, heard) = notices();
     let mut store = StateStore::open(folder.path(), GROUP, small(), notify).expect("the state opens");
@@ -301,12 +301,22 @@ fn overwritten_values_and_old_versions_leave_the_disk_when_the_store_is_idle() {
     await_durable(&heard, Index(3000));
     assert_eq!(contents(&view), model);
     drop(view);
+    // What the view pinned, and what waits for company in the first level, goes with the next compaction. These flushes bring
+    // it about: fewer than ten of them can wait there.
+    for index in 3001..=3010 {
+        let batch = (0..10).map(|key| (Bytes::from(format!("\x01{key}")), Some(random.bytes(2000))));
+        let batch = WriteBatch::from_iter(batch);
+        apply(&mut model, &batch);
+        store.write(Index(index), batch).expect("the store accepts it");
+        store.handle().request_flush();
+        await_durable(&heard, Index(index));
+    }
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let names = files(&folder.path().join("gen-1"));
         let versions = names.keys().filter(|path| is_version(path)).count();
         let bytes: usize = names.values().map(Vec::len).sum();
-        if versions == 1 && bytes < 300_000 {
+        if versions == 1 && bytes < 240_000 {
             break;
         }
         assert!(Instant::now() < deadline, "20 kB of data take {bytes} bytes, in {versions} versions");
