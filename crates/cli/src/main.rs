@@ -12,6 +12,7 @@ mod config;
 mod failure;
 mod info;
 mod logging;
+mod memory;
 mod output;
 mod serve;
 mod signals;
@@ -24,9 +25,10 @@ use std::process::ExitCode;
 use args::Command;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
+    memory::Allocator::keep_no_large_blocks();
     let cli = match args::parse() {
         Ok(cli) => cli,
         Err(exit) => return exit,
