@@ -253,10 +253,11 @@ impl Replica {
     }
 
     pub(super) fn trim_log(&mut self) {
-        if self.persists.installing() {
+        if self.persists.installing() || !self.trim.outgrown(self.raft.store()) {
             return;
         }
-        if let Some(position) = self.trim.position(self.raft.store(), self.applied) {
+        let needed = self.needed_by_followers();
+        if let Some(position) = self.trim.position(self.raft.store(), self.applied, needed) {
             self.raft.mut_store().trim(position);
             if let Some(persist) =
                 self.persists.push(Persist { trim_to: Some(position), ..Persist::default() })
@@ -264,9 +265,17 @@ impl Replica {
                 self.outputs.push(Output::Persist(persist));
             }
         }
-        if self.trim.wants_flush(self.raft.store(), self.applied) {
+        if self.trim.wants_flush(self.raft.store(), self.applied, needed) {
             self.outputs.push(Output::FlushState);
         }
+    }
+
+    /// All after it is needed by a member that answers and can still have it from this leader's log.
+    fn needed_by_followers(&self) -> Index {
+        let (raft, trimmed) = (&self.raft.raft, self.raft.store().trimmed());
+        let others = raft.prs().iter().filter(|(id, progress)| **id != raft.id && progress.recent_active);
+        let has = others.map(|(_, progress)| Index(progress.matched.max(progress.pending_snapshot)));
+        has.filter(|index| self.leads() && *index >= trimmed).min().unwrap_or(Index(u64::MAX))
     }
 
     /// What raft-rs asked its storage for and did not get at once.
