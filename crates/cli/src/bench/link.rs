@@ -106,10 +106,12 @@ impl Link {
             replies::first(&self.received[at..self.received_len]).map_err(|_| strange())?
         {
             let (start, verb) = self.inflight.pop_front().ok_or_else(strange)?;
-            self.requests.answered(verb, work);
+            let error = if let Reply::Error(line) = reply { Some(line) } else { None };
+            let again = self.requests.answered(verb, work, error);
             match reply {
                 Reply::Result => tally.success(start, now),
                 Reply::Nothing => tally.missing(start, now),
+                Reply::Error(_) if again => {}
                 Reply::Error(line) => tally.error(line),
             }
             at += length;

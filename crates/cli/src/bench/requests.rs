@@ -1,6 +1,6 @@
 //! Requests as bytes: drawn from a seed, copied from templates.
 
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use super::args::Op;
 
@@ -36,7 +36,7 @@ impl Verb {
 pub enum Work {
     /// Keys at random, without end.
     Drawn(Op),
-    /// A put of each key, once, shared out among the connections; without a session.
+    /// A put of each key, shared out among the connections; without a session. One whose outcome is unknown is done again.
     EveryKey,
 }
 
@@ -75,9 +75,24 @@ pub struct Requests {
     keys: u64,
     values: Rc<Values>,
     session: Option<Session>,
-    /// The next of [`Work::EveryKey`] and the distance to the one after it.
-    every: (u64, u64),
+    every: EveryKey,
 }
+
+/// How far [`Work::EveryKey`] is.
+#[derive(Debug)]
+struct EveryKey {
+    /// The next key, and the distance to the one after it.
+    next: u64,
+    step: u64,
+    /// Those without an answer, oldest first.
+    inflight: VecDeque<u64>,
+    /// Those that are to be put again, and how many more may be: a cluster that never says more than *unknown* ends the load.
+    again: Vec<u64>,
+    again_left: usize,
+}
+
+/// Puts of each connection whose outcome may be unknown.
+const AGAIN_MAX: usize = 1_000;
 
 impl Requests {
     /// Those of connection `number` of `connections`, over this many keys; writes go through the session, if there is one.
@@ -93,7 +108,13 @@ impl Requests {
             keys,
             values,
             session: session.map(Session::new),
-            every: (number as u64, connections as u64),
+            every: EveryKey {
+                next: number as u64,
+                step: connections as u64,
+                inflight: VecDeque::new(),
+                again: Vec::new(),
+                again_left: AGAIN_MAX,
+            },
         }
     }
 
@@ -101,14 +122,7 @@ impl Requests {
     pub fn push(&mut self, work: Work, out: &mut Vec<u8>) -> Option<Verb> {
         let (verb, key) = match work {
             Work::Drawn(op) => (self.draw(op), self.random.below(self.keys)),
-            Work::EveryKey => {
-                let key = self.every.0;
-                if key >= self.keys {
-                    return None;
-                }
-                self.every.0 += self.every.1;
-                (Verb::Put, key)
-            }
+            Work::EveryKey => (Verb::Put, self.every.draw(self.keys)?),
         };
         match &mut self.session {
             Some(session) if verb.writes() && work != Work::EveryKey => session.push_head(out),
@@ -123,14 +137,14 @@ impl Requests {
         Some(verb)
     }
 
-    /// Notes that the oldest unanswered request, which was this one, has its answer.
-    pub fn answered(&mut self, verb: Verb, work: Work) {
-        if let Some(session) = &mut self.session
-            && verb.writes()
-            && work != Work::EveryKey
-        {
-            session.answered += 1;
+    /// Notes that the oldest unanswered request, which was this one, has its answer: an error or not. Whether it will be done again.
+    pub fn answered(&mut self, verb: Verb, work: Work, error: Option<&[u8]>) -> bool {
+        match &mut self.session {
+            _ if work == Work::EveryKey => return self.every.answered(error),
+            Some(session) if verb.writes() => session.answered += 1,
+            _ => {}
         }
+        false
     }
 
     /// The request that ends the session, if there is one.
@@ -149,6 +163,31 @@ impl Requests {
             Op::Mixed if self.random.below(2) == 0 => Verb::Get,
             Op::Mixed => Verb::Put,
         }
+    }
+}
+
+impl EveryKey {
+    fn draw(&mut self, keys: u64) -> Option<u64> {
+        let key = match self.again.pop() {
+            Some(key) => key,
+            None if self.next < keys => {
+                self.next += self.step;
+                self.next - self.step
+            }
+            None => return None,
+        };
+        self.inflight.push_back(key);
+        Some(key)
+    }
+
+    fn answered(&mut self, error: Option<&[u8]>) -> bool {
+        let key = self.inflight.pop_front().expect("what is answered was in flight");
+        let again = error.is_some_and(|line| line.starts_with(b"UNKNOWN ")) && self.again_left > 0;
+        if again {
+            self.again_left -= 1;
+            self.again.push(key);
+        }
+        again
     }
 }
 
@@ -280,8 +319,8 @@ mod tests {
             assert_eq!(words[3], b"1");
             assert_eq!(words[4], b"SET");
         }
-        (0..11).for_each(|_| requests.answered(Verb::Put, put));
-        requests.answered(Verb::Get, put);
+        (0..11).for_each(|_| assert!(!requests.answered(Verb::Put, put, None)));
+        assert!(!requests.answered(Verb::Get, put, Some(b"UNKNOWN of a read")));
         assert_eq!(next(&mut requests, Work::Drawn(Op::Get))[0], b"GET");
         assert_eq!(next(&mut requests, put)[3], b"12");
         assert_eq!(words(&requests.farewell().unwrap())[2], b"1234567890123");
@@ -302,5 +341,26 @@ mod tests {
         keys.sort();
         let all: Vec<_> = (0..8).map(|key| format!("key:{key:012}").into_bytes()).collect();
         assert_eq!(keys, all);
+    }
+
+    #[test]
+    fn a_put_of_every_key_whose_outcome_is_unknown_is_done_again_and_not_without_end() {
+        let mut requests = Requests::new(0, 1, 3, Rc::new(Values::new(0)), None);
+        let key = |requests: &mut Requests| {
+            let mut out = Vec::new();
+            requests.push(Work::EveryKey, &mut out).map(|_| words(&out)[1].last().copied().unwrap())
+        };
+        let answered = |requests: &mut Requests, error| requests.answered(Verb::Put, Work::EveryKey, error);
+        let unknown = Some(&b"UNKNOWN what happened"[..]);
+        assert_eq!([key(&mut requests), key(&mut requests)], [Some(b'0'), Some(b'1')]);
+        assert!(answered(&mut requests, unknown) && !answered(&mut requests, Some(b"BUSY try later")));
+        assert_eq!([key(&mut requests), key(&mut requests)], [Some(b'0'), Some(b'2')]);
+        assert!(!answered(&mut requests, None));
+        for _ in 1..AGAIN_MAX {
+            assert!(answered(&mut requests, unknown));
+            assert_eq!(key(&mut requests), Some(b'2'));
+        }
+        assert!(!answered(&mut requests, unknown));
+        assert_eq!(key(&mut requests), None);
     }
 }
