@@ -8,8 +8,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 use mimalloc::MiMalloc;
 
-/// From this size on a block is the operating system's, in bytes: few values are so long. (Pages that are new cost time: values of
-/// 2 MiB, treated so, were read at six tenths of the rate.)
+/// From this size on, in bytes, a block is the operating system's. Few values are so long: new pages cost time, and values of 2 MiB
+/// that were treated so were read at six tenths of the rate.
 const LARGE_BYTES: usize = 4 << 20;
 
 /// See the module's text.
@@ -17,7 +17,7 @@ pub struct Allocator;
 
 impl Allocator {
     /// Has the C library take each large block from the operating system by itself, and give it back by itself. To be called at the
-    /// start: by default it does so only until the first one was freed.
+    /// start: by default the C library keeps blocks of the size of those that were freed, up to 32 MiB.
     pub fn keep_no_large_blocks() {
         #[cfg(target_env = "gnu")]
         {
@@ -29,11 +29,6 @@ impl Allocator {
     }
 }
 
-/// Who has the blocks of this size.
-fn owner(bytes: usize) -> &'static dyn GlobalAlloc {
-    if bytes < LARGE_BYTES { &MiMalloc } else { &System }
-}
-
 #[expect(
     unsafe_code,
     reason = "a global allocator; each call is passed on as it is, and a block's size tells whose it is"
@@ -43,23 +38,38 @@ fn owner(bytes: usize) -> &'static dyn GlobalAlloc {
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: passed on as it came.
-        unsafe { owner(layout.size()).alloc(layout) }
+        unsafe { if layout.size() < LARGE_BYTES { MiMalloc.alloc(layout) } else { System.alloc(layout) } }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: passed on as it came.
-        unsafe { owner(layout.size()).alloc_zeroed(layout) }
+        unsafe {
+            if layout.size() < LARGE_BYTES {
+                MiMalloc.alloc_zeroed(layout)
+            } else {
+                System.alloc_zeroed(layout)
+            }
+        }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: passed on as it came.
-        unsafe { owner(layout.size()).dealloc(block, layout) }
+        unsafe {
+            if layout.size() < LARGE_BYTES {
+                MiMalloc.dealloc(block, layout)
+            } else {
+                System.dealloc(block, layout)
+            }
+        }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
-        if (layout.size() < LARGE_BYTES) == (bytes < LARGE_BYTES) {
+        match (layout.size() < LARGE_BYTES, bytes < LARGE_BYTES) {
             // SAFETY: passed on as it came, to the owner of both sizes.
-            return unsafe { owner(bytes).realloc(block, layout, bytes) };
+            (true, true) => return unsafe { MiMalloc.realloc(block, layout, bytes) },
+            // SAFETY: the same.
+            (false, false) => return unsafe { System.realloc(block, layout, bytes) },
+            _ => {}
         }
         // SAFETY: the caller promises that the new size, with this alignment, is a layout.
         let moved_layout = unsafe { Layout::from_size_align_unchecked(bytes, layout.align()) };

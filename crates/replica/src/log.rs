@@ -173,6 +173,12 @@ impl LogWindow {
         best.map(|index| (Index(index), Term(self.term_of(index).expect("a mark is within the log"))))
     }
 
+    /// Bytes of the entries after this index, which is one to trim at.
+    pub(crate) fn bytes_after(&self, index: Index) -> u64 {
+        let before = self.marks.iter().take_while(|mark| mark.0 <= index.0).last();
+        self.bytes_total - before.map_or(self.bytes_trimmed, |mark| mark.1)
+    }
+
     /// Forgets the entries up to this position.
     pub(crate) fn trim(&mut self, (index, term): (Index, Term)) {
         assert!(self.trimmed.0 <= index.0 && index.0 <= self.last, "trim to {index} is outside of the log");

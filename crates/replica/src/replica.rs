@@ -239,7 +239,12 @@ mod tests {
 
     /// The only voter, with this log.
     fn alone(entries: Vec<Entry>) -> Replica {
-        let conf_state = ConfState { voters: vec![NodeId(1)], ..ConfState::default() };
+        among(vec![NodeId(1)], entries)
+    }
+
+    /// The first of these voters, with this log.
+    fn among(voters: Vec<NodeId>, entries: Vec<Entry>) -> Replica {
+        let conf_state = ConfState { voters, ..ConfState::default() };
         let term = entries.last().map_or(Term(0), |entry| entry.term);
         let restored = Restored {
             hard_state: HardState { term, ..HardState::default() },
@@ -331,5 +336,33 @@ mod tests {
         });
         let kinds: Vec<_> = sent.flatten().map(|message| message.kind).collect();
         assert_eq!(kinds, [crate::MessageKind::Propose], "only the opening of its own session");
+    }
+
+    #[test]
+    fn a_leader_knows_which_of_its_entries_the_slowest_follower_needs() {
+        let entry = |index| Entry { index: Index(index), term: Term(1), ..Entry::default() };
+        let mut replica = among(vec![NodeId(1), NodeId(2), NodeId(3)], (1..=9).map(entry).collect());
+        assert_eq!(replica.needed_by_followers(), None, "a follower need not know");
+        replica.raft.raft.become_candidate();
+        replica.raft.raft.become_leader();
+        assert_eq!(replica.needed_by_followers(), Some(Index(9)), "nobody has answered");
+        for (follower, matched) in [(2, 7), (3, 4)] {
+            let progress = replica.raft.raft.mut_prs().get_mut(follower).expect("a member");
+            progress.maybe_update(matched);
+            progress.become_replicate();
+        }
+        for _ in 0..2 * replica.config.election_ticks {
+            replica.raft.raft.mut_prs().get_mut(2).expect("a member").recent_active = true;
+            replica.raft.raft.tick();
+            assert_eq!(replica.needed_by_followers(), Some(Index(4)), "although it has been silent");
+        }
+        replica.raft.mut_store().trim((Index(4), Term(1)));
+        assert_eq!(replica.needed_by_followers(), Some(Index(4)));
+        replica.raft.mut_store().trim((Index(5), Term(1)));
+        assert_eq!(
+            replica.needed_by_followers(),
+            Some(Index(7)),
+            "the other one needs a snapshot in any case"
+        );
     }
 }

@@ -12,9 +12,9 @@ const BUILD_PATIENCE_TICKS: u64 = 40;
 /// The trim policy.
 ///
 /// When the log outgrows `bytes_max`, the state is flushed; once it is durable, the log is cut back to half of `bytes_max`:
-/// members that lag by less than that catch up from the log rather than from a snapshot. A leader leaves what a follower that
-/// answers still needs, up to a quarter more than `bytes_max`: a snapshot costs more, and takes the outcomes of what the follower
-/// passed on with it.
+/// members that lag by less than that catch up from the log rather than from a snapshot. A leader whose followers need more waits
+/// until the log is a quarter over its limit, and then leaves what they need if the rest is within the limit: a snapshot costs more,
+/// and takes the outcomes of what the follower passed on with it.
 pub(crate) struct Trim {
     bytes_max: Option<u64>,
     durable: Index,
@@ -33,30 +33,36 @@ impl Trim {
         self.flushing = self.flushing.filter(|asked| *asked > self.durable);
     }
 
-    /// Whether the log has outgrown its limit.
-    pub(crate) fn outgrown(&self, log: &LogWindow) -> bool {
-        self.bytes_max.is_some_and(|max| log.bytes() > max)
+    /// The log's limit, in bytes, if the log has outgrown it.
+    pub(crate) fn outgrown(&self, log: &LogWindow) -> Option<u64> {
+        self.bytes_max.filter(|max| log.bytes() > *max)
     }
 
-    /// Where to trim now, if anywhere. `needed`: all after it is needed by others that answer.
-    pub(crate) fn position(&self, log: &LogWindow, applied: Index, needed: Index) -> Option<(Index, Term)> {
-        self.target(log, applied.min(self.durable), needed)
+    /// Where to trim now, if anywhere. `needed`: some follower has the log up to there, and needs the rest.
+    pub(crate) fn position(
+        &self,
+        log: &LogWindow,
+        applied: Index,
+        needed: Option<Index>,
+    ) -> Option<(Index, Term)> {
+        let bytes_max = self.outgrown(log)?;
+        let usual = log.trim_point(applied.min(self.durable), bytes_max / 2)?;
+        let Some(needed) = needed.filter(|needed| *needed < usual.0) else { return Some(usual) };
+        if log.bytes() <= bytes_max + bytes_max / 4 {
+            return None;
+        }
+        let sparing = log.trim_point(needed, 0);
+        sparing.filter(|(index, _)| log.bytes_after(*index) <= bytes_max).or(Some(usual))
     }
 
-    /// Whether to ask for a flush now, without which the log cannot be trimmed; remembers that it was asked.
-    pub(crate) fn wants_flush(&mut self, log: &LogWindow, applied: Index, needed: Index) -> bool {
-        let wanted = self.flushing.is_none()
-            && self.target(log, applied, needed).is_some_and(|(index, _)| index > self.durable);
+    /// Whether to ask for a flush now, without which the log cannot be cut to half of its limit; remembers that it was asked.
+    pub(crate) fn wants_flush(&mut self, log: &LogWindow, applied: Index) -> bool {
+        let usual = self.outgrown(log).and_then(|bytes_max| log.trim_point(applied, bytes_max / 2));
+        let wanted = self.flushing.is_none() && usual.is_some_and(|(index, _)| index > self.durable);
         if wanted {
             self.flushing = Some(applied);
         }
         wanted
-    }
-
-    fn target(&self, log: &LogWindow, limit: Index, needed: Index) -> Option<(Index, Term)> {
-        let bytes_max = self.bytes_max.filter(|max| log.bytes() > *max)?;
-        let patient = log.bytes() <= bytes_max + bytes_max / 4;
-        log.trim_point(if patient { limit.min(needed) } else { limit }, bytes_max / 2)
     }
 
     /// Whether a view may be pinned for this follower now; remembers that it was.
@@ -78,7 +84,6 @@ mod tests {
     use crate::{HardState, Restored};
 
     const BYTES_MAX: u64 = 10_000;
-    const NOBODY: Index = Index(u64::MAX);
 
     /// So many entries of 100 bytes each.
     fn log_of(entries: u64) -> LogWindow {
@@ -96,36 +101,37 @@ mod tests {
         log
     }
 
-    fn all_durable(log: &LogWindow) -> Trim {
-        Trim::new(Some(BYTES_MAX), log.last())
+    /// Where a log of so many entries is cut that are all applied and durable.
+    fn cut(entries: u64, needed: Option<Index>) -> Option<Index> {
+        let log = log_of(entries);
+        let position = Trim::new(Some(BYTES_MAX), log.last()).position(&log, log.last(), needed);
+        position.map(|(index, _)| index)
     }
 
     #[test]
     fn a_log_that_outgrew_its_limit_is_cut_to_half_of_it() {
-        let log = log_of(101);
-        assert_eq!(all_durable(&log).position(&log, Index(101), NOBODY), Some((Index(51), Term(1))));
-        let log = log_of(100);
-        assert_eq!(all_durable(&log).position(&log, Index(100), NOBODY), None);
+        assert_eq!(cut(100, None), None);
+        assert_eq!(cut(101, None), Some(Index(51)));
+        assert_eq!(cut(101, Some(Index(51))), Some(Index(51)));
     }
 
     #[test]
-    fn what_a_follower_needs_stays_until_the_log_is_a_quarter_over_its_limit() {
-        let log = log_of(125);
-        assert_eq!(all_durable(&log).position(&log, Index(125), Index(20)), Some((Index(20), Term(1))));
-        assert_eq!(all_durable(&log).position(&log, Index(125), Index(0)), None);
-        let log = log_of(126);
-        assert_eq!(all_durable(&log).position(&log, Index(126), Index(20)), Some((Index(76), Term(1))));
+    fn what_a_follower_needs_stays_until_the_log_is_a_quarter_over_its_limit_and_then_if_it_is_within_the_limit()
+     {
+        assert_eq!(cut(125, Some(Index(20))), None);
+        assert_eq!(cut(126, Some(Index(26))), Some(Index(26)));
+        assert_eq!(cut(126, Some(Index(25))), Some(Index(76)));
+        assert_eq!(cut(126, Some(Index(0))), Some(Index(76)));
     }
 
     #[test]
     fn a_flush_is_asked_for_once_and_only_if_the_log_can_be_cut_after_it() {
         let log = log_of(110);
         let mut trim = Trim::new(Some(BYTES_MAX), Index(20));
-        assert!(!trim.wants_flush(&log, Index(110), Index(20)), "a follower needs what is not durable");
-        assert!(trim.wants_flush(&log, Index(110), NOBODY));
-        assert!(!trim.wants_flush(&log, Index(110), NOBODY), "it is under way");
+        assert!(trim.wants_flush(&log, Index(110)));
+        assert!(!trim.wants_flush(&log, Index(110)), "it is under way");
         trim.on_durable(Index(110));
-        assert!(!trim.wants_flush(&log, Index(110), NOBODY), "all is durable");
-        assert_eq!(trim.position(&log, Index(110), NOBODY), Some((Index(60), Term(1))));
+        assert!(!trim.wants_flush(&log, Index(110)), "all is durable");
+        assert_eq!(trim.position(&log, Index(110), None), Some((Index(60), Term(1))));
     }
 }

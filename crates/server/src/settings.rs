@@ -50,7 +50,7 @@ pub struct Settings {
     pub connections_max: usize,
     /// After this a waiting client is answered in any case.
     pub request_timeout: Duration,
-    /// The log may outgrow the last trim by this many bytes before it is trimmed (the classic `maxraftstate`); none: never.
+    /// The log's size at which it is trimmed, in bytes (the classic `maxraftstate`); none: never.
     pub snapshot_log_bytes: Option<u64>,
     /// The core's clock.
     pub tick: Duration,

@@ -86,12 +86,12 @@ struct EveryKey {
     step: u64,
     /// Those without an answer, oldest first.
     inflight: VecDeque<u64>,
-    /// Those that are to be put again, and how many more may be: a cluster that never says more than *unknown* ends the load.
+    /// Those that are to be put again, and how many more may be: against a cluster that only says *unknown* a load ends, too.
     again: Vec<u64>,
     again_left: usize,
 }
 
-/// Puts of each connection whose outcome may be unknown.
+/// So many puts of one connection are done again at most.
 const AGAIN_MAX: usize = 1_000;
 
 impl Requests {
@@ -139,10 +139,13 @@ impl Requests {
 
     /// Notes that the oldest unanswered request, which was this one, has its answer: an error or not. Whether it will be done again.
     pub fn answered(&mut self, verb: Verb, work: Work, error: Option<&[u8]>) -> bool {
-        match &mut self.session {
-            _ if work == Work::EveryKey => return self.every.answered(error),
-            Some(session) if verb.writes() => session.answered += 1,
-            _ => {}
+        if work == Work::EveryKey {
+            return self.every.answered(error);
+        }
+        if let Some(session) = &mut self.session
+            && verb.writes()
+        {
+            session.answered += 1;
         }
         false
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 #[cfg(feature = "mutants")]
 use pontoon_kv::mutants::{Mutant, planted};
 use pontoon_kv::{Index, NodeId, Proposal, SessionKind, Term};
-use raft::eraftpb;
+use raft::{ProgressState, eraftpb};
 
 use super::{Replica, latest_clock};
 use crate::{
@@ -253,7 +253,7 @@ impl Replica {
     }
 
     pub(super) fn trim_log(&mut self) {
-        if self.persists.installing() || !self.trim.outgrown(self.raft.store()) {
+        if self.persists.installing() || self.trim.outgrown(self.raft.store()).is_none() {
             return;
         }
         let needed = self.needed_by_followers();
@@ -265,17 +265,22 @@ impl Replica {
                 self.outputs.push(Output::Persist(persist));
             }
         }
-        if self.trim.wants_flush(self.raft.store(), self.applied, needed) {
+        if self.trim.wants_flush(self.raft.store(), self.applied) {
             self.outputs.push(Output::FlushState);
         }
     }
 
-    /// All after it is needed by a member that answers and can still have it from this leader's log.
-    fn needed_by_followers(&self) -> Index {
+    /// Some follower has the log up to there, and can have the rest from this leader. (Of one that has not answered this leader yet
+    /// nothing is known.)
+    pub(super) fn needed_by_followers(&self) -> Option<Index> {
         let (raft, trimmed) = (&self.raft.raft, self.raft.store().trimmed());
-        let others = raft.prs().iter().filter(|(id, progress)| **id != raft.id && progress.recent_active);
-        let has = others.map(|(_, progress)| Index(progress.matched.max(progress.pending_snapshot)));
-        has.filter(|index| self.leads() && *index >= trimmed).min().unwrap_or(Index(u64::MAX))
+        let others = raft.prs().iter().filter(|(id, _)| self.leads() && **id != raft.id);
+        let has = others.map(|(_, progress)| match progress.state {
+            ProgressState::Probe => Index(progress.next_idx - 1),
+            ProgressState::Replicate => Index(progress.matched),
+            ProgressState::Snapshot => Index(progress.pending_snapshot),
+        });
+        has.filter(|index| *index >= trimmed).min()
     }
 
     /// What raft-rs asked its storage for and did not get at once.
