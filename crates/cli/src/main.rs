@@ -28,7 +28,7 @@ use args::Command;
 static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
-    memory::Allocator::keep_no_large_blocks();
+    memory::Allocator::set_up();
     let cli = match args::parse() {
         Ok(cli) => cli,
         Err(exit) => return exit,

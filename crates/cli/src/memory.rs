@@ -1,8 +1,11 @@
-//! The process's allocator: mimalloc, and for large blocks the operating system.
+//! The process's allocator: mimalloc, and for large blocks the operating system; and the size of its pages.
 //!
 //! mimalloc gives each thread a heap, and a block that another thread frees stays in it until its thread allocates again. A large
 //! value passes through many threads, so each of them kept some megabytes that nobody used. A block of the operating system's own
 //! goes back to it when it is freed, from whichever thread.
+//!
+//! mimalloc asks for huge pages of 2 MiB. Each thread's heap touches some of many of them, and the process has all of each in memory: 20 to
+//! 30 % more, for requests that are not measurably faster. So it has none (as Redis's `disable-thp` does).
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -16,15 +19,20 @@ const LARGE_BYTES: usize = 4 << 20;
 pub struct Allocator;
 
 impl Allocator {
-    /// Has the C library take each large block from the operating system by itself, and give it back by itself. To be called at the
-    /// start: by default the C library keeps blocks of the size of those that were freed, up to 32 MiB.
-    pub fn keep_no_large_blocks() {
+    /// Settings of the process, for its start. The C library takes each large block from the operating system by itself, and gives it
+    /// back by itself: by default it keeps blocks of the size of those that were freed, up to 32 MiB. And no page is a huge one.
+    pub fn set_up() {
         #[cfg(target_env = "gnu")]
         {
             let bytes = i32::try_from(LARGE_BYTES).expect("a small number");
             #[expect(unsafe_code, reason = "a setting of the C library: it touches no memory of ours")]
             let done = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) };
             debug_assert_eq!(done, 1, "the C library has this setting");
+        }
+        #[cfg(target_os = "linux")]
+        {
+            // A kernel without this setting has no huge pages.
+            let _ = nix::sys::prctl::set_thp_disable(true);
         }
     }
 }
@@ -92,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_block_that_grows_and_shrinks_past_its_owner_keeps_its_bytes() {
-        Allocator::keep_no_large_blocks();
+        Allocator::set_up();
         let byte = |at: usize| (at % 251) as u8;
         let mut block: Vec<u8> = (0..LARGE_BYTES - 1).map(byte).collect();
         for bytes in [LARGE_BYTES + 1, 3 * LARGE_BYTES, LARGE_BYTES, LARGE_BYTES - 1, 1] {
