@@ -39,6 +39,8 @@ pub enum Mutant {
     ReadBeforeOwnTerm,
     /// All read rounds of a server have one name: an answer to an earlier one counts for a later one.
     RoundsShareAName,
+    /// A leader takes any member's question for a majority's confirmation that it still leads.
+    QuestionConfirms,
     /// A leader commits entries of earlier terms by counting replicas (Raft paper, figure 8).
     CountsOlderTerms,
 }

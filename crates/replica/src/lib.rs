@@ -23,6 +23,7 @@ mod convert;
 pub mod io;
 mod log;
 pub mod message;
+mod news;
 mod passed_on;
 mod patience;
 mod persist;

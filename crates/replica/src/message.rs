@@ -56,7 +56,7 @@ pub enum MessageKind {
     TransferLeader = 11,
     /// The leader tells a follower to campaign at once.
     TimeoutNow = 12,
-    /// A follower asks the leader for a read index; `entries[0].data` names the round (thesis, 6.4).
+    /// A follower asks the leader of its term for a read index; `entries[0].data` names the round (thesis, 6.4).
     ReadIndex = 13,
     /// `index` is the read index of the round named by `entries[0].data`.
     ReadIndexResponse = 14,
@@ -71,7 +71,7 @@ pub struct Message {
     pub from: NodeId,
     /// The receiver.
     pub to: NodeId,
-    /// The sender's term; 0 in proposals and read-index requests, which are passed on regardless of terms.
+    /// The sender's term; 0 in proposals, which are passed on regardless of terms.
     pub term: Term,
     /// A term of a log position, see [`MessageKind`].
     pub log_term: Term,

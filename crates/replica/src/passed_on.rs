@@ -1,5 +1,8 @@
 //! Proposals of other members, on their way into the leader's log.
 
+use std::collections::BTreeSet;
+
+use pontoon_kv::NodeId;
 use raft::eraftpb;
 
 /// What an entry takes beside its data, about.
@@ -9,6 +12,7 @@ const ENTRY_BYTES: u64 = 128;
 /// proposes them again.
 pub(crate) struct PassedOn {
     entries: Vec<eraftpb::Entry>,
+    from: BTreeSet<NodeId>,
     bytes: u64,
     bytes_max: u64,
     /// Some have been forgotten since the last were taken; those after them could only show as gaps.
@@ -17,11 +21,12 @@ pub(crate) struct PassedOn {
 
 impl PassedOn {
     pub(crate) fn new(bytes_max: u64) -> PassedOn {
-        PassedOn { entries: Vec::new(), bytes: 0, bytes_max, full: false }
+        PassedOn { entries: Vec::new(), from: BTreeSet::new(), bytes: 0, bytes_max, full: false }
     }
 
-    /// Entries of one message.
-    pub(crate) fn push(&mut self, entries: impl IntoIterator<Item = eraftpb::Entry>) {
+    /// Entries of one message of this member.
+    pub(crate) fn push(&mut self, from: NodeId, entries: impl IntoIterator<Item = eraftpb::Entry>) {
+        self.from.insert(from);
         for entry in entries {
             let bytes = self.bytes + entry.data.len() as u64 + ENTRY_BYTES;
             self.full |= bytes > self.bytes_max && !self.entries.is_empty();
@@ -38,10 +43,16 @@ impl PassedOn {
         &self.entries
     }
 
+    /// Whose they are.
+    pub(crate) fn from(&self) -> impl Iterator<Item = NodeId> {
+        self.from.iter().copied()
+    }
+
     /// They are in the log, or nobody wants them any more.
     pub(crate) fn clear(&mut self) {
         (self.bytes, self.full) = (0, false);
         self.entries.clear();
+        self.from.clear();
     }
 }
 
@@ -56,14 +67,14 @@ mod tests {
     #[test]
     fn after_one_that_does_not_fit_none_is_taken_until_there_is_room() {
         let mut passed_on = PassedOn::new(1000);
-        passed_on.push([entry(5000)]);
+        passed_on.push(NodeId(2), [entry(5000)]);
         assert_eq!(passed_on.entries().len(), 1, "a single one may be larger");
-        passed_on.push([entry(1)]);
+        passed_on.push(NodeId(2), [entry(1)]);
         passed_on.clear();
-        passed_on.push([entry(500), entry(700), entry(1)]);
+        passed_on.push(NodeId(2), [entry(500), entry(700), entry(1)]);
         assert_eq!(passed_on.entries().len(), 1);
         passed_on.clear();
-        passed_on.push(std::iter::repeat_n(entry(0), 100));
+        passed_on.push(NodeId(2), std::iter::repeat_n(entry(0), 100));
         assert!(passed_on.entries().len() < 10, "empty ones take room, too");
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     calls::Calls,
     io::{Answer, Input, Output, Ticket},
     log::LogWindow,
+    news::News,
     passed_on::PassedOn,
     persist::Persists,
     reads::Reads,
@@ -44,6 +45,7 @@ pub struct Replica {
     calls: Calls,
     /// What other members passed on to this one as their leader, and is not in the log yet.
     passed_on: PassedOn,
+    news: News,
     reads: Reads,
     persists: Persists,
     trim: Trim,
@@ -77,6 +79,7 @@ impl Replica {
             pre_vote: true,
             max_uncommitted_size: config.uncommitted_bytes_max,
             max_committed_size_per_ready: 16 << 20,
+            skip_bcast_commit: true,
             ..raft::Config::default()
         };
         let log = LogWindow::new(restored, config.log_bytes_max.map_or(1 << 20, |max| (max / 64).max(1)));
@@ -87,6 +90,7 @@ impl Replica {
             trim: Trim::new(config.log_bytes_max, applied),
             nonce: mix(config.seed),
             passed_on: PassedOn::new(config.uncommitted_bytes_max),
+            news: News::default(),
             config,
             raft,
             now: 0,
@@ -151,6 +155,7 @@ impl Replica {
         self.propose();
         self.ask_read_index();
         self.drain_ready();
+        self.tell_news();
         self.trim_log();
         self.collect_wanted();
         let reads = self.reads.take_ready(self.applied);
@@ -235,7 +240,7 @@ mod tests {
     use raft::eraftpb::{self, MessageType};
 
     use super::*;
-    use crate::{HardState, Persist, io::Request};
+    use crate::{HardState, MessageKind, Persist, convert, io::Request};
 
     /// The only voter, with this log.
     fn alone(entries: Vec<Entry>) -> Replica {
@@ -364,5 +369,124 @@ mod tests {
             Some(Index(7)),
             "the other one needs a snapshot in any case"
         );
+    }
+
+    /// A member says something; of its kind's fields the test gives those that matter.
+    fn hear(replica: &mut Replica, message: eraftpb::Message) -> Vec<Message> {
+        let message = eraftpb::Message { to: 1, ..message };
+        replica.step(Input::Message(convert::message_from_raft(message)));
+        sent(replica)
+    }
+
+    /// What the replica says; its disk is quick.
+    fn sent(replica: &mut Replica) -> Vec<Message> {
+        let mut sent = Vec::new();
+        loop {
+            let before = sent.len();
+            let mut wrote = false;
+            for output in replica.outputs() {
+                match output {
+                    Output::Send(messages) => sent.extend(messages),
+                    Output::Persist(persist) => {
+                        wrote = true;
+                        replica.step(Input::Persisted(persist.number));
+                    }
+                    _ => {}
+                }
+            }
+            if !wrote && sent.len() == before {
+                return sent;
+            }
+        }
+    }
+
+    /// This member has the log up to there.
+    fn acknowledge(replica: &mut Replica, from: u64) -> Vec<Message> {
+        let (term, index) = (replica.raft.raft.term, replica.raft.raft.raft_log.last_index());
+        let msg_type = MessageType::MsgAppendResponse;
+        hear(replica, eraftpb::Message { msg_type, from, term, index, ..eraftpb::Message::default() })
+    }
+
+    /// The first of so many voters, which leads and has committed in its term.
+    fn leader_of(voters: u64) -> Replica {
+        let mut replica = among((1..=voters).map(NodeId).collect(), Vec::new());
+        replica.raft.raft.become_candidate();
+        replica.raft.raft.become_leader();
+        sent(&mut replica);
+        while replica.status().commit < replica.status().last {
+            (2..=voters).for_each(|voter| drop(acknowledge(&mut replica, voter)));
+        }
+        replica
+    }
+
+    fn ask_for_a_read_index(replica: &mut Replica, from: u64, term: u64) -> Vec<Message> {
+        let entry = eraftpb::Entry { data: "round".into(), ..eraftpb::Entry::default() };
+        let msg_type = MessageType::MsgReadIndex;
+        hear(
+            replica,
+            eraftpb::Message { msg_type, from, term, entries: vec![entry].into(), ..Default::default() },
+        )
+    }
+
+    fn kinds(messages: &[Message]) -> Vec<MessageKind> {
+        messages.iter().map(|message| message.kind).collect()
+    }
+
+    #[test]
+    fn a_question_of_who_makes_a_majority_with_the_leader_confirms_it() {
+        let mut replica = leader_of(3);
+        let term = replica.status().term.0;
+        let answer = ask_for_a_read_index(&mut replica, 2, term);
+        assert_eq!(answer[0].kind, MessageKind::ReadIndexResponse);
+        assert!(!kinds(&answer).contains(&MessageKind::Heartbeat), "no round is asked for");
+        assert_eq!((answer[0].to, answer[0].index), (NodeId(2), replica.status().commit));
+        assert_eq!(&answer[0].entries[0].data[..], b"round");
+    }
+
+    #[test]
+    fn no_question_confirms_a_leader_that_does_not_make_a_majority_with_who_asks() {
+        let mut replica = leader_of(5);
+        let term = replica.status().term.0;
+        let round = ask_for_a_read_index(&mut replica, 2, term);
+        assert_eq!(kinds(&round), [MessageKind::Heartbeat; 4]);
+    }
+
+    #[test]
+    fn no_question_of_another_term_confirms_a_leader() {
+        let mut replica = leader_of(3);
+        let term = replica.status().term.0;
+        for other in [0, term - 1, term + 1] {
+            let round = ask_for_a_read_index(&mut replica, 2, other);
+            assert!(!kinds(&round).contains(&MessageKind::ReadIndexResponse), "of term {other}: {round:?}");
+        }
+    }
+
+    #[test]
+    fn a_commit_is_told_at_once_to_who_waits_for_it() {
+        let mut replica = leader_of(3);
+        let entry = eraftpb::Entry { data: "block".into(), ..eraftpb::Entry::default() };
+        let entries = vec![entry].into();
+        let msg_type = MessageType::MsgPropose;
+        hear(&mut replica, eraftpb::Message { msg_type, from: 3, entries, ..eraftpb::Message::default() });
+        let told = acknowledge(&mut replica, 2);
+        assert_eq!(kinds(&told), [MessageKind::Append]);
+        assert_eq!((told[0].to, told[0].commit), (NodeId(3), replica.status().last));
+        assert_eq!(
+            acknowledge(&mut replica, 3),
+            [],
+            "the other hears of it with the next append or heartbeat"
+        );
+    }
+
+    #[test]
+    fn a_member_is_told_of_what_it_must_have_applied_before_it_reads() {
+        let mut replica = leader_of(3);
+        replica.step(Input::Request(Ticket(1), Request::OpenSession));
+        sent(&mut replica);
+        assert_eq!(acknowledge(&mut replica, 2), [], "nobody waits for it");
+        let term = replica.status().term.0;
+        let told = ask_for_a_read_index(&mut replica, 3, term);
+        assert_eq!(kinds(&told), [MessageKind::ReadIndexResponse, MessageKind::Append]);
+        assert_eq!((told[1].to, told[1].commit), (NodeId(3), told[0].index));
     }
 }

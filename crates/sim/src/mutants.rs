@@ -95,7 +95,7 @@ const fn deep(number: u32, mutant: Deep, hunt: Hunt, seeds_max: u64) -> Case {
 }
 
 /// All mutants, by number.
-pub const CASES: [Case; 32] = [
+pub const CASES: [Case; 33] = [
     driver(1, Mutant::WaiterEnteredLate, Hunt::Row(Row::Speed), 1),
     driver(2, Mutant::ApplyWaitsForClient, Hunt::Seeds, 20),
     deep(4, Deep::WokenByIndex, Hunt::Seeds, 100),
@@ -113,6 +113,7 @@ pub const CASES: [Case; 32] = [
     driver(20, Mutant::LeaderReadsOwnState, Hunt::Row(Row::OnePartition), 1),
     deep(21, Deep::ReadBeforeOwnTerm, Hunt::Seeds, 400),
     deep(22, Deep::RoundsShareAName, Hunt::Script(Script::LateRound), 1),
+    deep(20, Deep::QuestionConfirms, Hunt::Row(Row::OnePartition), 20),
     driver(24, Mutant::ReadBeforeApplied, Hunt::Seeds, 20),
     driver(25, Mutant::NeverTrims, Hunt::Row(Row::SnapshotRecover), 1),
     driver(27, Mutant::SnapshotLabelledLater, Hunt::Seeds, 20),

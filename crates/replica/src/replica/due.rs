@@ -79,6 +79,9 @@ impl Replica {
         if taken {
             self.calls.mark_proposed(calls, self.now);
             self.relay.mark_proposed(writes, self.now);
+            for member in self.passed_on.from() {
+                self.news.want(member, Index(self.raft.raft.raft_log.last_index()));
+            }
             self.passed_on.clear();
         }
         taken
@@ -116,18 +119,37 @@ impl Replica {
         if !self.leads() {
             return; // Its term is over; who asked asks again.
         }
-        for Question { from, context } in questions {
-            let answer = eraftpb::Message {
-                msg_type: eraftpb::MessageType::MsgReadIndexResp,
-                from: self.config.node.0,
-                to: from.0,
-                term: self.raft.raft.term,
-                index: index.0,
-                entries: vec![eraftpb::Entry { data: context, ..eraftpb::Entry::default() }].into(),
-                ..eraftpb::Message::default()
-            };
-            self.messages.push(convert::message_from_raft(answer));
+        for question in questions {
+            self.answer_question(question, index);
         }
+    }
+
+    pub(super) fn answer_question(&mut self, Question { from, context }: Question, index: Index) {
+        let answer = eraftpb::Message {
+            msg_type: eraftpb::MessageType::MsgReadIndexResp,
+            from: self.config.node.0,
+            to: from.0,
+            term: self.raft.raft.term,
+            index: index.0,
+            entries: vec![eraftpb::Entry { data: context, ..eraftpb::Entry::default() }].into(),
+            ..eraftpb::Message::default()
+        };
+        self.messages.push(convert::message_from_raft(answer));
+        self.news.want(from, index);
+    }
+
+    /// Sends what members wait for to know.
+    pub(super) fn tell_news(&mut self) {
+        let due = self.news.due(Index(self.raft.raft.raft_log.committed));
+        if due.is_empty() {
+            return;
+        }
+        for NodeId(member) in due {
+            if self.raft.raft.prs().get(member).is_some() {
+                self.raft.raft.send_append(member);
+            }
+        }
+        self.drain_ready();
     }
 
     pub(super) fn drain_ready(&mut self) {
@@ -147,6 +169,7 @@ impl Replica {
         self.seen = seen;
         if !self.leads() {
             self.passed_on.clear();
+            self.news.clear();
             self.reads.forget_questions();
         }
         let settled = self.applied.0.min(self.raft.raft.raft_log.persisted);
@@ -225,7 +248,10 @@ impl Replica {
         let mut kept = Vec::new();
         for message in held.into_iter().map(convert::message_from_raft) {
             match message.kind {
-                MessageKind::Propose | MessageKind::ReadIndex => self.messages.push(message),
+                MessageKind::Propose => self.messages.push(message),
+                MessageKind::ReadIndex => {
+                    self.messages.push(Message { term: Term(self.raft.raft.term), ..message });
+                }
                 MessageKind::HeartbeatResponse if !term_pending => self.messages.push(message),
                 _ => kept.push(message),
             }
@@ -247,6 +273,7 @@ impl Replica {
                 self.pinned.retain(|(to, _)| *to != message.to);
                 self.outputs.push(Output::SendSnapshot(message));
             } else {
+                self.news.sent(&message);
                 self.messages.push(message);
             }
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 #[cfg(feature = "mutants")]
 use pontoon_kv::mutants::{Mutant, planted};
-use pontoon_kv::{Command, Index, NodeId, Outcome, Proposal, Refusal, SessionKind, WaitKey};
+use pontoon_kv::{Command, Index, NodeId, Outcome, Proposal, Refusal, SessionKind, Term, WaitKey};
 use raft::ProgressState;
 
 use super::{PINNED_TICKS_MAX, READ_PATIENCE_TICKS, Replica};
@@ -60,12 +60,13 @@ impl Replica {
         }
         match message.kind {
             MessageKind::Propose => {
+                let from = message.from;
                 let raft = convert::message_to_raft(message);
-                return self.passed_on.push(raft.entries);
+                return self.passed_on.push(from, raft.entries);
             }
             MessageKind::ReadIndex => {
                 if let Some(asked) = message.entries.into_iter().next() {
-                    self.reads.push_question(Question { from: message.from, context: asked.data });
+                    self.on_question(Question { from: message.from, context: asked.data }, message.term);
                 }
                 return;
             }
@@ -76,6 +77,24 @@ impl Replica {
         let _ = self.raft.step(raft);
         #[cfg(feature = "mutants")]
         self.commit_older_terms();
+    }
+
+    /// A member that takes this leader for one asks up to where the log is committed, in this term.
+    ///
+    /// If the two of them are a majority, the question is the confirmation that a round would ask for: it was sent after its reads came,
+    /// and neither was in a later term then, so nobody had been elected who could have committed what this leader does not know.
+    fn on_question(&mut self, question: Question, term: Term) {
+        let raft = &self.raft.raft;
+        let both = [raft.id, question.from.0].into_iter().collect();
+        let confirmed = term.0 == raft.term && raft.prs().has_quorum(&both);
+        #[cfg(feature = "mutants")]
+        let confirmed = confirmed || planted(Mutant::QuestionConfirms);
+        if confirmed && raft.commit_to_current_term() {
+            let committed = Index(raft.raft_log.committed);
+            self.answer_question(question, committed);
+        } else {
+            self.reads.push_question(question);
+        }
     }
 
     /// Whether a snapshot is on its way to become the state: its log starts there already, and is not durable yet. Such a member must
