@@ -4,19 +4,19 @@
 //! client's Puts. (raft-rs's `skip_bcast_commit`, as TiKV has it.) Who waits for a commit must not wait for that long: who passed a proposal
 //! on, and who asked for a read index.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pontoon_kv::{Index, NodeId};
 
 use crate::{Message, MessageKind};
 
-/// What members know of the commit index, and what they want to know.
+/// What members were told of the commit index, and what they wait for. (What is lost on its way comes with a later heartbeat.)
 #[derive(Default)]
 pub(crate) struct News {
-    /// Up to where each was told so.
+    /// Up to where each was told.
     told: BTreeMap<NodeId, Index>,
-    /// What each waits for.
-    wanted: BTreeMap<NodeId, Index>,
+    /// Indexes that are not committed yet, each with one that waits for it.
+    wanted: BTreeSet<(Index, NodeId)>,
 }
 
 impl News {
@@ -33,22 +33,18 @@ impl News {
 
     /// This member waits until this index is committed.
     pub(crate) fn want(&mut self, member: NodeId, index: Index) {
-        if self.told.get(&member).is_none_or(|told| *told < index) {
-            let wanted = self.wanted.entry(member).or_default();
-            *wanted = index.max(*wanted);
-        }
+        self.wanted.insert((index, member));
     }
 
     /// Those whom nothing that was sent tells that what they wait for is committed, as it is. Each is named once.
-    pub(crate) fn due(&mut self, commit: Index) -> Vec<NodeId> {
-        let News { told, wanted } = self;
-        let mut due = Vec::new();
-        wanted.retain(|member, index| {
-            if *index <= commit && told.get(member).is_none_or(|told| told < index) {
-                due.push(*member);
+    pub(crate) fn due(&mut self, commit: Index) -> BTreeSet<NodeId> {
+        let mut due = BTreeSet::new();
+        while self.wanted.first().is_some_and(|(index, _)| *index <= commit) {
+            let (index, member) = self.wanted.pop_first().expect("there is a first");
+            if self.told.get(&member).is_none_or(|told| *told < index) {
+                due.insert(member);
             }
-            *index > commit
-        });
+        }
         due
     }
 
@@ -76,13 +72,27 @@ mod tests {
         convert::message_from_raft(raft)
     }
 
+    fn due(news: &mut News, commit: u64) -> Vec<NodeId> {
+        news.due(Index(commit)).into_iter().collect()
+    }
+
     #[test]
     fn who_waits_is_told_once_when_it_is_committed() {
         let mut news = News::default();
         news.want(MEMBER, Index(7));
-        assert_eq!(news.due(Index(6)), []);
-        assert_eq!(news.due(Index(7)), [MEMBER]);
-        assert_eq!(news.due(Index(8)), []);
+        assert_eq!(due(&mut news, 6), []);
+        assert_eq!(due(&mut news, 7), [MEMBER]);
+        assert_eq!(due(&mut news, 8), []);
+    }
+
+    #[test]
+    fn who_waits_for_more_is_told_of_each() {
+        let mut news = News::default();
+        news.want(MEMBER, Index(7));
+        news.want(MEMBER, Index(8));
+        news.want(MEMBER, Index(9));
+        assert_eq!(due(&mut news, 8), [MEMBER]);
+        assert_eq!(due(&mut news, 9), [MEMBER]);
     }
 
     #[test]
@@ -90,12 +100,12 @@ mod tests {
         let mut news = News::default();
         news.want(MEMBER, Index(7));
         news.sent(&message(MsgAppend, 7, 3, 7));
-        assert_eq!(news.due(Index(7)), []);
+        assert_eq!(due(&mut news, 7), []);
         news.want(MEMBER, Index(6));
-        assert_eq!(news.due(Index(7)), [], "it was told before it wanted to know");
+        assert_eq!(due(&mut news, 7), [], "it was told before it wanted to know");
         news.sent(&message(MsgHeartbeat, 0, 0, 9));
         news.want(MEMBER, Index(9));
-        assert_eq!(news.due(Index(9)), []);
+        assert_eq!(due(&mut news, 9), []);
     }
 
     #[test]
@@ -103,6 +113,6 @@ mod tests {
         let mut news = News::default();
         news.sent(&message(MsgAppend, 3, 2, 9));
         news.want(MEMBER, Index(6));
-        assert_eq!(news.due(Index(9)), [MEMBER]);
+        assert_eq!(due(&mut news, 9), [MEMBER]);
     }
 }

@@ -26,7 +26,6 @@ impl PassedOn {
 
     /// Entries of one message of this member.
     pub(crate) fn push(&mut self, from: NodeId, entries: impl IntoIterator<Item = eraftpb::Entry>) {
-        self.from.insert(from);
         for entry in entries {
             let bytes = self.bytes + entry.data.len() as u64 + ENTRY_BYTES;
             self.full |= bytes > self.bytes_max && !self.entries.is_empty();
@@ -35,6 +34,7 @@ impl PassedOn {
             }
             self.bytes = bytes;
             self.entries.push(entry);
+            self.from.insert(from);
         }
     }
 

@@ -1,5 +1,5 @@
 //! Linearizable reads by ReadIndex (Raft thesis, 6.4): all reads that wait share one round, on the leader also those of members
-//! that ask it.
+//! that ask it and whose question is no confirmation by itself.
 
 use std::collections::{BTreeMap, VecDeque};
 

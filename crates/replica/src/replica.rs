@@ -236,7 +236,7 @@ fn mix(seed: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use pontoon_kv::{Applied, ClusterTime, ConfState, GroupId};
+    use pontoon_kv::{Applied, ClusterTime, Command, ConfState, GroupId};
     use raft::eraftpb::{self, MessageType};
 
     use super::*;
@@ -400,11 +400,22 @@ mod tests {
         }
     }
 
-    /// This member has the log up to there.
+    /// This member has all of the log.
     fn acknowledge(replica: &mut Replica, from: u64) -> Vec<Message> {
-        let (term, index) = (replica.raft.raft.term, replica.raft.raft.raft_log.last_index());
-        let msg_type = MessageType::MsgAppendResponse;
+        let last = replica.status().last.0;
+        acknowledge_up_to(replica, from, last)
+    }
+
+    fn acknowledge_up_to(replica: &mut Replica, from: u64, index: u64) -> Vec<Message> {
+        let (msg_type, term) = (MessageType::MsgAppendResponse, replica.raft.raft.term);
         hear(replica, eraftpb::Message { msg_type, from, term, index, ..eraftpb::Message::default() })
+    }
+
+    /// A member passes a proposal on.
+    fn pass_on(replica: &mut Replica, from: u64) {
+        let entry = eraftpb::Entry { data: "block".into(), ..eraftpb::Entry::default() };
+        let (msg_type, entries) = (MessageType::MsgPropose, vec![entry].into());
+        hear(replica, eraftpb::Message { msg_type, from, entries, ..eraftpb::Message::default() });
     }
 
     /// The first of so many voters, which leads and has committed in its term.
@@ -437,8 +448,7 @@ mod tests {
         let mut replica = leader_of(3);
         let term = replica.status().term.0;
         let answer = ask_for_a_read_index(&mut replica, 2, term);
-        assert_eq!(answer[0].kind, MessageKind::ReadIndexResponse);
-        assert!(!kinds(&answer).contains(&MessageKind::Heartbeat), "no round is asked for");
+        assert_eq!(kinds(&answer), [MessageKind::ReadIndexResponse]);
         assert_eq!((answer[0].to, answer[0].index), (NodeId(2), replica.status().commit));
         assert_eq!(&answer[0].entries[0].data[..], b"round");
     }
@@ -462,12 +472,31 @@ mod tests {
     }
 
     #[test]
+    fn no_question_is_answered_before_the_leader_has_committed_in_its_term() {
+        let mut replica = among(vec![NodeId(1), NodeId(2), NodeId(3)], Vec::new());
+        replica.raft.raft.become_candidate();
+        replica.raft.raft.become_leader();
+        sent(&mut replica);
+        let term = replica.status().term.0;
+        assert_eq!(ask_for_a_read_index(&mut replica, 2, term), []);
+        let round = acknowledge(&mut replica, 3);
+        assert!(kinds(&round).contains(&MessageKind::Heartbeat), "it was not forgotten: {round:?}");
+    }
+
+    #[test]
+    fn a_followers_question_is_of_its_term() {
+        let mut replica = among(vec![NodeId(1), NodeId(2), NodeId(3)], Vec::new());
+        let msg_type = MessageType::MsgHeartbeat;
+        hear(&mut replica, eraftpb::Message { msg_type, from: 2, term: 5, ..eraftpb::Message::default() });
+        replica.step(Input::Request(Ticket(1), Request::Plain(Command::Get { key: "k".into() })));
+        let asked = sent(&mut replica).into_iter().find(|message| message.kind == MessageKind::ReadIndex);
+        assert_eq!(asked.map(|asked| (asked.to, asked.term)), Some((NodeId(2), Term(5))));
+    }
+
+    #[test]
     fn a_commit_is_told_at_once_to_who_waits_for_it() {
         let mut replica = leader_of(3);
-        let entry = eraftpb::Entry { data: "block".into(), ..eraftpb::Entry::default() };
-        let entries = vec![entry].into();
-        let msg_type = MessageType::MsgPropose;
-        hear(&mut replica, eraftpb::Message { msg_type, from: 3, entries, ..eraftpb::Message::default() });
+        pass_on(&mut replica, 3);
         let told = acknowledge(&mut replica, 2);
         assert_eq!(kinds(&told), [MessageKind::Append]);
         assert_eq!((told[0].to, told[0].commit), (NodeId(3), replica.status().last));
@@ -478,8 +507,21 @@ mod tests {
         );
     }
 
+    /// Only the last was waited for: the client of the first had its answer with that of the second.
     #[test]
-    fn a_member_is_told_of_what_it_must_have_applied_before_it_reads() {
+    fn a_commit_is_told_at_once_although_who_waits_for_it_waits_for_more() {
+        let mut replica = leader_of(3);
+        for _ in 0..2 {
+            pass_on(&mut replica, 3);
+        }
+        let first = replica.status().last.0 - 1;
+        let told = acknowledge_up_to(&mut replica, 2, first);
+        assert_eq!(kinds(&told), [MessageKind::Append]);
+        assert_eq!((told[0].to, told[0].commit), (NodeId(3), Index(first)));
+    }
+
+    #[test]
+    fn a_member_that_may_lack_what_it_is_to_read_gets_an_append_with_the_answer() {
         let mut replica = leader_of(3);
         replica.step(Input::Request(Ticket(1), Request::OpenSession));
         sent(&mut replica);
@@ -488,5 +530,7 @@ mod tests {
         let told = ask_for_a_read_index(&mut replica, 3, term);
         assert_eq!(kinds(&told), [MessageKind::ReadIndexResponse, MessageKind::Append]);
         assert_eq!((told[1].to, told[1].commit), (NodeId(3), told[0].index));
+        acknowledge(&mut replica, 3);
+        assert_eq!(kinds(&ask_for_a_read_index(&mut replica, 3, term)), [MessageKind::ReadIndexResponse]);
     }
 }

@@ -135,7 +135,11 @@ impl Replica {
             ..eraftpb::Message::default()
         };
         self.messages.push(convert::message_from_raft(answer));
-        self.news.want(from, index);
+        // Who has the entry commits it by this answer. To who does not, something was lost: an append finds out.
+        let has_it = self.raft.raft.prs().get(from.0).is_some_and(|progress| progress.matched >= index.0);
+        if !has_it {
+            self.news.want(from, index);
+        }
     }
 
     /// Sends what members wait for to know.
@@ -236,8 +240,9 @@ impl Replica {
     }
 
     /// raft-rs holds back all messages of a member that does not lead until the disk has what came with them. Three kinds
-    /// claim nothing that the disk must remember, and a slow disk must not delay them: what is passed on to the leader, and
-    /// the answer to a heartbeat of a term that is durable.
+    /// claim nothing that the disk must remember, and a slow disk must not delay them: what is passed on to the leader, a question for a
+    /// read index, and the answer to a heartbeat of a term that is durable. (The question says that this member is in no later term. A
+    /// later one in which it voted is durable before the vote is sent, so a restart does not make that untrue.)
     fn send_what_needs_no_disk(
         &mut self,
         held: Vec<eraftpb::Message>,
