@@ -1,0 +1,292 @@
+//! The step function, driven by hand: one member, and what the test says for the others.
+
+use bytes::Bytes;
+use pontoon_kv::{Applied, ClusterTime, Command, ConfState, GroupId};
+use raft::eraftpb::{self, MessageType};
+
+use super::*;
+use crate::{HardState, MessageKind, Persist, convert, io::Request};
+
+/// The only voter, with this log.
+fn alone(entries: Vec<Entry>) -> Replica {
+    among(vec![NodeId(1)], entries)
+}
+
+/// The first of these voters, with this log.
+fn among(voters: Vec<NodeId>, entries: Vec<Entry>) -> Replica {
+    let conf_state = ConfState { voters, ..ConfState::default() };
+    let term = entries.last().map_or(Term(0), |entry| entry.term);
+    let restored = Restored {
+        hard_state: HardState { term, ..HardState::default() },
+        applied: Applied { conf_state, ..Applied::default() },
+        trimmed: (Index(0), Term(0)),
+        entries,
+    };
+    Replica::new(Config::new(GroupId(1), NodeId(1), 7), restored)
+}
+
+/// The entries that are to be written now, and the number of the last write.
+fn written(replica: &mut Replica) -> (usize, u64) {
+    let mut all = Persist::default();
+    for output in replica.outputs() {
+        if let Output::Persist(persist) = output {
+            all.number = persist.number;
+            all.entries.extend(persist.entries);
+        }
+    }
+    (all.entries.len(), all.number)
+}
+
+/// Found by the simulator: after a restart the cluster clock stood still until its leader's had made up for what the log
+/// knew already, if the log ended with a new leader's entry, which has no stamp.
+#[test]
+fn the_clock_goes_on_from_the_latest_stamp_in_the_log() {
+    let stamped = ClusterTime(60_000);
+    let entry =
+        |index, term, clock| Entry { index: Index(index), term: Term(term), clock, data: Bytes::new() };
+    let mut replica = alone(vec![entry(1, 1, stamped), entry(2, 2, ClusterTime(0))]);
+    replica.step(Input::Request(Ticket(1), Request::OpenSession));
+    let mut stamps = Vec::new();
+    for _ in 0..100 {
+        replica.step(Input::Tick);
+        for output in replica.outputs() {
+            if let Output::Persist(persist) = output {
+                stamps.extend(persist.entries.iter().map(|entry| entry.clock));
+                replica.step(Input::Persisted(persist.number));
+            }
+        }
+    }
+    stamps.retain(|stamp| *stamp > ClusterTime(0));
+    assert!(!stamps.is_empty(), "what was asked for is in the log");
+    assert!(stamps.iter().all(|stamp| *stamp >= stamped), "{stamps:?} are not before {stamped}");
+}
+
+#[test]
+fn what_comes_in_while_the_leaders_disk_is_at_work_shares_the_next_append() {
+    let mut replica = alone(Vec::new());
+    while !replica.leads() {
+        replica.step(Input::Tick);
+        let (_, number) = written(&mut replica);
+        replica.step(Input::Persisted(number));
+    }
+    while let (1.., number) = written(&mut replica) {
+        replica.step(Input::Persisted(number));
+    }
+    let mut ask = |ticket| {
+        replica.step(Input::Request(Ticket(ticket), Request::OpenSession));
+        written(&mut replica)
+    };
+    let (entries, first) = ask(1);
+    assert_eq!(entries, 1, "a lone request does not wait");
+    assert_eq!((ask(2).0, ask(3).0), (0, 0), "those that come after it do");
+    replica.step(Input::Persisted(first));
+    assert_eq!(written(&mut replica).0, 1, "and then go together, as one entry");
+}
+
+/// raft-rs would pass them on, and panics over the term in them.
+#[test]
+fn what_is_for_the_leader_is_let_go_by_who_does_not_lead() {
+    let mut replica = alone(Vec::new());
+    let message = |msg_type| eraftpb::Message {
+        msg_type,
+        from: 2,
+        to: 1,
+        term: 5,
+        entries: vec![eraftpb::Entry::default()].into(),
+        ..eraftpb::Message::default()
+    };
+    replica.step(Input::Message(crate::convert::message_from_raft(message(MessageType::MsgHeartbeat))));
+    assert_eq!(replica.status().leader, Some(NodeId(2)));
+    for kind in [MessageType::MsgPropose, MessageType::MsgReadIndex, MessageType::MsgTransferLeader] {
+        replica.step(Input::Message(crate::convert::message_from_raft(message(kind))));
+    }
+    let sent = replica.outputs().into_iter().filter_map(|output| match output {
+        Output::Send(messages) => Some(messages),
+        _ => None,
+    });
+    let kinds: Vec<_> = sent.flatten().map(|message| message.kind).collect();
+    assert_eq!(kinds, [crate::MessageKind::Propose], "only the opening of its own session");
+}
+
+#[test]
+fn a_leader_knows_which_of_its_entries_the_slowest_follower_needs() {
+    let entry = |index| Entry { index: Index(index), term: Term(1), ..Entry::default() };
+    let mut replica = among(vec![NodeId(1), NodeId(2), NodeId(3)], (1..=9).map(entry).collect());
+    assert_eq!(replica.needed_by_followers(), None, "a follower need not know");
+    replica.raft.raft.become_candidate();
+    replica.raft.raft.become_leader();
+    assert_eq!(replica.needed_by_followers(), Some(Index(9)), "nobody has answered");
+    for (follower, matched) in [(2, 7), (3, 4)] {
+        let progress = replica.raft.raft.mut_prs().get_mut(follower).expect("a member");
+        progress.maybe_update(matched);
+        progress.become_replicate();
+    }
+    for _ in 0..2 * replica.config.election_ticks {
+        replica.raft.raft.mut_prs().get_mut(2).expect("a member").recent_active = true;
+        replica.raft.raft.tick();
+        assert_eq!(replica.needed_by_followers(), Some(Index(4)), "although it has been silent");
+    }
+    replica.raft.mut_store().trim((Index(4), Term(1)));
+    assert_eq!(replica.needed_by_followers(), Some(Index(4)));
+    replica.raft.mut_store().trim((Index(5), Term(1)));
+    assert_eq!(replica.needed_by_followers(), Some(Index(7)), "the other one needs a snapshot in any case");
+}
+
+/// A member says something; of its kind's fields the test gives those that matter.
+fn hear(replica: &mut Replica, message: eraftpb::Message) -> Vec<Message> {
+    let message = eraftpb::Message { to: 1, ..message };
+    replica.step(Input::Message(convert::message_from_raft(message)));
+    sent(replica)
+}
+
+/// What the replica says; its disk is quick.
+fn sent(replica: &mut Replica) -> Vec<Message> {
+    let mut sent = Vec::new();
+    loop {
+        let before = sent.len();
+        let mut wrote = false;
+        for output in replica.outputs() {
+            match output {
+                Output::Send(messages) => sent.extend(messages),
+                Output::Persist(persist) => {
+                    wrote = true;
+                    replica.step(Input::Persisted(persist.number));
+                }
+                _ => {}
+            }
+        }
+        if !wrote && sent.len() == before {
+            return sent;
+        }
+    }
+}
+
+/// This member has all of the log.
+fn acknowledge(replica: &mut Replica, from: u64) -> Vec<Message> {
+    let last = replica.status().last.0;
+    acknowledge_up_to(replica, from, last)
+}
+
+fn acknowledge_up_to(replica: &mut Replica, from: u64, index: u64) -> Vec<Message> {
+    let (msg_type, term) = (MessageType::MsgAppendResponse, replica.raft.raft.term);
+    hear(replica, eraftpb::Message { msg_type, from, term, index, ..eraftpb::Message::default() })
+}
+
+/// A member passes a proposal on.
+fn pass_on(replica: &mut Replica, from: u64) {
+    let entry = eraftpb::Entry { data: "block".into(), ..eraftpb::Entry::default() };
+    let (msg_type, entries) = (MessageType::MsgPropose, vec![entry].into());
+    hear(replica, eraftpb::Message { msg_type, from, entries, ..eraftpb::Message::default() });
+}
+
+/// The first of so many voters, which leads and has committed in its term.
+fn leader_of(voters: u64) -> Replica {
+    let mut replica = among((1..=voters).map(NodeId).collect(), Vec::new());
+    replica.raft.raft.become_candidate();
+    replica.raft.raft.become_leader();
+    sent(&mut replica);
+    while replica.status().commit < replica.status().last {
+        (2..=voters).for_each(|voter| drop(acknowledge(&mut replica, voter)));
+    }
+    replica
+}
+
+fn ask_for_a_read_index(replica: &mut Replica, from: u64, term: u64) -> Vec<Message> {
+    let entry = eraftpb::Entry { data: "round".into(), ..eraftpb::Entry::default() };
+    let msg_type = MessageType::MsgReadIndex;
+    hear(
+        replica,
+        eraftpb::Message { msg_type, from, term, entries: vec![entry].into(), ..Default::default() },
+    )
+}
+
+fn kinds(messages: &[Message]) -> Vec<MessageKind> {
+    messages.iter().map(|message| message.kind).collect()
+}
+
+#[test]
+fn a_question_of_who_makes_a_majority_with_the_leader_confirms_it() {
+    let mut replica = leader_of(3);
+    let term = replica.status().term.0;
+    let answer = ask_for_a_read_index(&mut replica, 2, term);
+    assert_eq!(kinds(&answer), [MessageKind::ReadIndexResponse]);
+    assert_eq!((answer[0].to, answer[0].index), (NodeId(2), replica.status().commit));
+    assert_eq!(&answer[0].entries[0].data[..], b"round");
+}
+
+#[test]
+fn no_question_confirms_a_leader_that_does_not_make_a_majority_with_who_asks() {
+    let mut replica = leader_of(5);
+    let term = replica.status().term.0;
+    let round = ask_for_a_read_index(&mut replica, 2, term);
+    assert_eq!(kinds(&round), [MessageKind::Heartbeat; 4]);
+}
+
+#[test]
+fn no_question_of_another_term_confirms_a_leader() {
+    let mut replica = leader_of(3);
+    let term = replica.status().term.0;
+    for other in [0, term - 1, term + 1] {
+        let round = ask_for_a_read_index(&mut replica, 2, other);
+        assert!(!kinds(&round).contains(&MessageKind::ReadIndexResponse), "of term {other}: {round:?}");
+    }
+}
+
+#[test]
+fn no_question_is_answered_before_the_leader_has_committed_in_its_term() {
+    let mut replica = among(vec![NodeId(1), NodeId(2), NodeId(3)], Vec::new());
+    replica.raft.raft.become_candidate();
+    replica.raft.raft.become_leader();
+    sent(&mut replica);
+    let term = replica.status().term.0;
+    assert_eq!(ask_for_a_read_index(&mut replica, 2, term), []);
+    let round = acknowledge(&mut replica, 3);
+    assert!(kinds(&round).contains(&MessageKind::Heartbeat), "it was not forgotten: {round:?}");
+}
+
+#[test]
+fn a_followers_question_is_of_its_term() {
+    let mut replica = among(vec![NodeId(1), NodeId(2), NodeId(3)], Vec::new());
+    let msg_type = MessageType::MsgHeartbeat;
+    hear(&mut replica, eraftpb::Message { msg_type, from: 2, term: 5, ..eraftpb::Message::default() });
+    replica.step(Input::Request(Ticket(1), Request::Plain(Command::Get { key: "k".into() })));
+    let asked = sent(&mut replica).into_iter().find(|message| message.kind == MessageKind::ReadIndex);
+    assert_eq!(asked.map(|asked| (asked.to, asked.term)), Some((NodeId(2), Term(5))));
+}
+
+#[test]
+fn a_commit_is_told_at_once_to_who_waits_for_it() {
+    let mut replica = leader_of(3);
+    pass_on(&mut replica, 3);
+    let told = acknowledge(&mut replica, 2);
+    assert_eq!(kinds(&told), [MessageKind::Append]);
+    assert_eq!((told[0].to, told[0].commit), (NodeId(3), replica.status().last));
+    assert_eq!(acknowledge(&mut replica, 3), [], "the other hears of it with the next append or heartbeat");
+}
+
+/// Only the last was waited for: the client of the first had its answer with that of the second.
+#[test]
+fn a_commit_is_told_at_once_although_who_waits_for_it_waits_for_more() {
+    let mut replica = leader_of(3);
+    for _ in 0..2 {
+        pass_on(&mut replica, 3);
+    }
+    let first = replica.status().last.0 - 1;
+    let told = acknowledge_up_to(&mut replica, 2, first);
+    assert_eq!(kinds(&told), [MessageKind::Append]);
+    assert_eq!((told[0].to, told[0].commit), (NodeId(3), Index(first)));
+}
+
+#[test]
+fn a_member_that_may_lack_what_it_is_to_read_gets_an_append_with_the_answer() {
+    let mut replica = leader_of(3);
+    replica.step(Input::Request(Ticket(1), Request::OpenSession));
+    sent(&mut replica);
+    assert_eq!(acknowledge(&mut replica, 2), [], "nobody waits for it");
+    let term = replica.status().term.0;
+    let told = ask_for_a_read_index(&mut replica, 3, term);
+    assert_eq!(kinds(&told), [MessageKind::ReadIndexResponse, MessageKind::Append]);
+    assert_eq!((told[1].to, told[1].commit), (NodeId(3), told[0].index));
+    acknowledge(&mut replica, 3);
+    assert_eq!(kinds(&ask_for_a_read_index(&mut replica, 3, term)), [MessageKind::ReadIndexResponse]);
+}
