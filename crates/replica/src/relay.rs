@@ -42,6 +42,8 @@ pub(crate) struct Relay {
     bytes: u64,
     /// The tick of the last outcome or attempt.
     last_activity: u64,
+    /// The tick at which it was last asked to be kept alive.
+    kept_alive_at: u64,
     patience: Patience,
     /// Attempts since the last outcome that the patience ended.
     in_vain: u32,
@@ -70,13 +72,14 @@ impl Relay {
         self.bytes
     }
 
-    pub(crate) fn last_activity(&self) -> u64 {
-        self.last_activity
+    /// The tick at which the session was last used.
+    pub(crate) fn last_use(&self) -> u64 {
+        self.last_activity.max(self.kept_alive_at)
     }
 
-    /// The session was used otherwise (kept alive).
-    pub(crate) fn touch(&mut self, now: u64) {
-        self.last_activity = now;
+    /// The session is opened or kept alive: a use of it, and no news of what waits in it.
+    pub(crate) fn keep_alive(&mut self, now: u64) {
+        self.kept_alive_at = now;
     }
 
     pub(crate) fn push(&mut self, ticket: Ticket, command: Command, bytes: u64, deadline: u64) {
@@ -256,6 +259,19 @@ mod tests {
         relay
     }
 
+    /// A lost write was never proposed again while the session was kept alive more often than the patience lasts.
+    #[test]
+    fn to_keep_the_session_alive_does_not_put_off_what_is_to_be_proposed_again() {
+        let mut relay = relay(1);
+        assert_eq!(propose(&mut relay), [(1, 1, 0)]);
+        for now in 1..=30 {
+            relay.keep_alive(now);
+            relay.tick(now, 30);
+        }
+        assert_eq!(relay.last_use(), 30);
+        assert_eq!(propose(&mut relay), [(1, 1, 1)]);
+    }
+
     /// Proposes all that is due: (seq, ack, attempt) of each.
     fn propose(relay: &mut Relay) -> Vec<(u64, u64, u32)> {
         let described = relay.unproposed().map(|proposal| match proposal {
@@ -348,9 +364,9 @@ mod tests {
     fn what_others_propose_is_no_use_of_the_session() {
         let mut relay = relay(0);
         relay.mark_proposed(0, 50);
-        assert_eq!(relay.last_activity(), 0);
+        assert_eq!(relay.last_use(), 0);
         relay.push(Ticket(1), Command::IncrBy { key: "k".into(), delta: 1 }, 1, 100);
         relay.mark_proposed(1, 60);
-        assert_eq!(relay.last_activity(), 60);
+        assert_eq!(relay.last_use(), 60);
     }
 }

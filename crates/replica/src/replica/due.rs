@@ -24,7 +24,7 @@ impl Replica {
         }
         let idle_ticks_max = self.config.limits.session_ttl_ms / 3 / self.config.tick_ms.max(1);
         let session = self.relay.session();
-        if session.is_some() && self.now < self.relay.last_activity() + idle_ticks_max {
+        if session.is_some() && self.now < self.relay.last_use() + idle_ticks_max {
             return;
         }
         let call = self.call_id();
@@ -33,7 +33,7 @@ impl Replica {
             None => Proposal::Open { call, kind: SessionKind::Relay },
             Some(session) => Proposal::KeepAlive { call, session },
         });
-        self.relay.touch(self.now);
+        self.relay.keep_alive(self.now);
     }
 
     /// Hands everything unproposed to Raft, in blocks, about [`Config::append_bytes_max`](crate::Config::append_bytes_max) of its own in
@@ -239,10 +239,11 @@ impl Replica {
         }
     }
 
-    /// raft-rs holds back all messages of a member that does not lead until the disk has what came with them. Three kinds
+    /// raft-rs holds back all messages of a member that does not lead until the disk has what came with them. Some kinds
     /// claim nothing that the disk must remember, and a slow disk must not delay them: what is passed on to the leader, a question for a
     /// read index, and the answer to a heartbeat of a term that is durable. (The question says that this member is in no later term. A
-    /// later one in which it voted is durable before the vote is sent, so a restart does not make that untrue.)
+    /// later one in which it voted is durable before the vote is sent, so a restart does not make that untrue.) A snapshot is of a leader
+    /// that has stepped down since it was to send it; it goes its own way all the same.
     fn send_what_needs_no_disk(
         &mut self,
         held: Vec<eraftpb::Message>,
@@ -258,6 +259,7 @@ impl Replica {
                     self.messages.push(Message { term: Term(self.raft.raft.term), ..message });
                 }
                 MessageKind::HeartbeatResponse if !term_pending => self.messages.push(message),
+                MessageKind::Snapshot => self.send_one(message),
                 _ => kept.push(message),
             }
         }
@@ -273,14 +275,16 @@ impl Replica {
     }
 
     fn send(&mut self, messages: Vec<eraftpb::Message>) {
-        for message in messages.into_iter().map(convert::message_from_raft) {
-            if message.kind == MessageKind::Snapshot {
-                self.pinned.retain(|(to, _)| *to != message.to);
-                self.outputs.push(Output::SendSnapshot(message));
-            } else {
-                self.news.sent(&message);
-                self.messages.push(message);
-            }
+        messages.into_iter().map(convert::message_from_raft).for_each(|message| self.send_one(message));
+    }
+
+    fn send_one(&mut self, message: Message) {
+        if message.kind == MessageKind::Snapshot {
+            self.pinned.retain(|(to, _)| *to != message.to);
+            self.outputs.push(Output::SendSnapshot(message));
+        } else {
+            self.news.sent(&message);
+            self.messages.push(message);
         }
     }
 

@@ -5,7 +5,7 @@ use pontoon_kv::{Applied, ClusterTime, Command, ConfState, GroupId};
 use raft::eraftpb::{self, MessageType};
 
 use super::*;
-use crate::{HardState, MessageKind, Persist, convert, io::Request};
+use crate::{HardState, MessageKind, Persist, SnapshotMeta, convert, io::Request};
 
 /// The only voter, with this log.
 fn alone(entries: Vec<Entry>) -> Replica {
@@ -289,4 +289,31 @@ fn a_member_that_may_lack_what_it_is_to_read_gets_an_append_with_the_answer() {
     assert_eq!((told[1].to, told[1].commit), (NodeId(3), told[0].index));
     acknowledge(&mut replica, 3);
     assert_eq!(kinds(&ask_for_a_read_index(&mut replica, 3, term)), [MessageKind::ReadIndexResponse]);
+}
+
+/// Found by the simulator (604146): the message left like any other, without the snapshot's contents.
+#[test]
+fn a_snapshot_goes_its_own_way_although_the_leader_has_stepped_down_meanwhile() {
+    let mut replica = leader_of(3);
+    let (term, last) = (replica.status().term, replica.status().last);
+    replica.raft.mut_store().trim((last, term));
+    let progress = replica.raft.raft.mut_prs().get_mut(2).expect("a member");
+    progress.matched = 0;
+    progress.become_probe();
+    let meta = SnapshotMeta { index: last, term, ..SnapshotMeta::default() };
+    replica.step(Input::SnapshotBuilt { to: NodeId(2), meta });
+    let (msg_type, term) = (MessageType::MsgHeartbeat, term.0 + 1);
+    let later = eraftpb::Message { msg_type, from: 3, to: 1, term, ..eraftpb::Message::default() };
+    replica.step(Input::Message(convert::message_from_raft(later)));
+    let outputs = replica.outputs();
+    assert_eq!(replica.status().role, Role::Follower);
+    assert!(outputs.iter().any(|output| matches!(output, Output::SendSnapshot(_))), "{outputs:?}");
+    for output in outputs {
+        match output {
+            Output::Persist(persist) => replica.step(Input::Persisted(persist.number)),
+            Output::Send(messages) => assert!(!kinds(&messages).contains(&MessageKind::Snapshot)),
+            _ => {}
+        }
+    }
+    assert!(!kinds(&sent(&mut replica)).contains(&MessageKind::Snapshot));
 }
