@@ -38,7 +38,7 @@ const PASSES_MORE: u64 = 12;
 impl MemoryRow {
     /// Caches as small as they get, so that they hide nothing, and room for the row's values and sessions.
     pub(super) const FLAGS: [&str; 4] =
-        ["--cache-bytes=1MiB", "--memtable-bytes=64KiB", "--value-bytes-max=32MiB", "--sessions-max=200000"];
+        ["--cache-bytes=1MiB", "--memtable-bytes=64KiB", "--value-bytes-max=32MiB", "--sessions-max=500000"];
 
     /// What the original prints for it.
     pub(super) fn title(self) -> &'static str {
