@@ -79,7 +79,7 @@ impl Replica {
         self.commit_older_terms();
     }
 
-    /// A member that takes this leader for one asks up to where the log is committed, in this term.
+    /// A member that takes this one for its leader asks up to where the log is committed; the question is of its term.
     ///
     /// If the two of them are a majority, the question is the confirmation that a round would ask for: it was sent after its reads came,
     /// and neither was in a later term then, so nobody had been elected who could have committed what this leader does not know.
