@@ -1,7 +1,7 @@
 //! A group's state on disk: a log-structured merge tree whose write-ahead log is the Raft log.
 //!
-//! Writing never waits for a disk: a batch goes to the tree's memtable. Memtables are flushed in the background, whole batches at
-//! a time and in order, so after a crash the store holds exactly the batches up to some index ([`StateStore::applied`] after
+//! Writing never waits for a disk: a batch goes to a memtable. Memtables are flushed into the tree in the background, whole batches
+//! at a time and in order, so after a crash the store holds exactly the batches up to some index ([`StateStore::applied`] after
 //! opening), and the Raft log replays the rest. The log may be trimmed up to [`StateStore::durable`], which [`Notice::Durable`]
 //! announces.
 //!
@@ -16,6 +16,8 @@
 
 mod current;
 mod generation;
+mod keys;
+mod memtable;
 mod recent;
 mod stage;
 mod workers;
@@ -32,13 +34,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use lsm_tree::{Cache, DescriptorTable, SeqNo, Slice};
+use lsm_tree::{Cache, DescriptorTable, Slice};
 use pontoon_kv::{GroupId, Index, Reader, Store, StoreError, WriteBatch};
 
 pub use self::stage::{Stage, StageError, Staged};
 use self::{
     current::Current,
-    generation::{Generation, into_bytes},
+    generation::{Generation, Moment, into_bytes},
     workers::Workers,
 };
 use crate::{AFTER_DAMAGE, disk};
@@ -46,7 +48,7 @@ use crate::{AFTER_DAMAGE, disk};
 /// Settings of a [`StateStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateOptions {
-    /// A memtable is flushed at this size, in bytes. Up to five of them are in memory when the disk is behind.
+    /// A memtable is flushed at this size, in bytes. Up to five of them are in memory when the disk is behind, and what views hold.
     pub memtable_bytes: u64,
     /// The caches, in bytes: three quarters for the newest records, the rest for blocks of tables.
     pub cache_bytes: u64,
@@ -267,8 +269,7 @@ impl Store for StateStore {
     }
 
     fn view(&self) -> View {
-        let seqno = self.generation.register_view();
-        View { generation: self.generation.clone(), seqno }
+        View { generation: self.generation.clone(), moment: self.generation.register_view() }
     }
 }
 
@@ -277,7 +278,7 @@ impl Reader for StateStore {
         if let Some(known) = self.generation.recent.get(key) {
             return Ok(known.map(into_bytes));
         }
-        let stored = self.generation.get(key, self.generation.latest())?;
+        let stored = self.generation.get_latest(key)?;
         self.generation.recent.learn(key, stored.as_deref());
         Ok(stored.map(into_bytes))
     }
@@ -288,19 +289,20 @@ impl Reader for StateStore {
         to: &[u8],
         visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
     ) -> Result<(), StoreError> {
-        self.generation.scan(from, to, self.generation.latest(), visit)
+        self.generation.scan(from, to, &self.generation.now(), visit)
     }
 }
 
-/// The state as it was when the view was made. It pins memory and files: not to be kept for long.
+/// The state as it was when the view was made. It pins memory and files: not to be kept for long. The next batch ends the memtable
+/// that is written, so views are not to be made often.
 pub struct View {
     generation: Arc<Generation>,
-    seqno: SeqNo,
+    moment: Moment,
 }
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.generation.get(key, self.seqno)?.map(into_bytes))
+        Ok(self.generation.get(key, &self.moment)?.map(into_bytes))
     }
 
     fn scan(
@@ -309,13 +311,13 @@ impl Reader for View {
         to: &[u8],
         visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
     ) -> Result<(), StoreError> {
-        self.generation.scan(from, to, self.seqno, visit)
+        self.generation.scan(from, to, &self.moment, visit)
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
-        self.generation.release_view(self.seqno);
+        self.generation.release_view(&mut self.moment);
     }
 }
 

@@ -1,46 +1,45 @@
 //! One tree of a group's state, with the rules that make it a store for applied entries.
 //!
-//! - A batch's **sequence number** is its log index shifted by [`GAP_BITS`]. The tree itself takes numbers, one for each flush and
-//!   compaction; they lie in the gap after the last batch, so that readers at the *next* batch's number see exactly the batches
-//!   so far.
-//! - A batch is written under the *turn*, and the memtable is rotated only under it: a memtable holds whole batches.
-//! - Every batch writes the store's own record, [`POSITION_KEY`]: after a restart it says which batch was the last one flushed.
+//! - A batch goes to a memtable; a flush makes a memtable, whole batches that is, a run of tables of the tree's first level.
+//! - A batch's **sequence number** is its log index shifted by [`GAP_BITS`]. What is flushed has the number of the memtable's last
+//!   batch. The tree itself takes numbers, one for each flush and compaction; they lie in the gap after the last batch, so that
+//!   readers at the *next* batch's number see exactly the batches so far.
+//! - Every flush writes the store's own record, [`POSITION_KEY`]: after a restart it says which batch was the last one flushed.
 //!   (The tree's highest number can fall when a last tombstone is compacted away.)
-//! - What no open view can see any more is garbage: a registry of views under one mutex gives flushes and compactions the
-//!   threshold.
+//! - A view holds the memtables of its moment, and reads the tree at its number: it makes no difference to it whether a memtable
+//!   has been flushed. What no open view can see any more is garbage: a registry of views under one mutex gives flushes and
+//!   compactions the threshold.
 
 use std::{
     collections::BTreeMap,
-    fs,
-    ops::Bound,
+    fs, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use lsm_tree::{AbstractTree, AnyTree, Config, Guard, Memtable, SeqNo, SequenceNumberCounter, Slice};
-use pontoon_kv::{GroupId, Index, StoreError, layout::STORE_KEY_BYTES_MAX};
+use lsm_tree::{
+    AbstractTree, AnyTree, Config, Guard, InternalValue, SeqNo, SequenceNumberCounter, Slice, ValueType,
+};
+use pontoon_kv::{GroupId, Index, StoreError};
 
 use crate::{
     AFTER_DAMAGE,
-    state::{Notice, Notify, OpenError, Resources, current, recent::Recent},
+    state::{
+        Notice, Notify, OpenError, Resources, current,
+        keys::{self, POSITION_KEY, is_key},
+        memtable::{Frozen, Memtable, Memtables},
+        recent::Recent,
+    },
 };
 
 /// The tree takes fewer than 2^20 numbers between two batches; 2^43 indexes remain.
 const GAP_BITS: u32 = 20;
-
-/// Where a generation says which batch is its last: `group u64, index u64`, little-endian. No key of the data begins with this
-/// byte, so all of them sort before it.
-pub(super) const POSITION_KEY: &[u8] = &[0xff];
-
-/// The longest key that the tree can hold, in bytes.
-const KEY_BYTES_MAX: usize = STORE_KEY_BYTES_MAX;
-const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize, "the tree stores a key's length in 16 bits");
 
 /// Back-pressure: the writer waits while this many memtables wait for the flush,
 const SEALED_MEMTABLES_MAX: usize = 4;
@@ -77,25 +76,30 @@ pub(super) struct Generation {
     notify: Notify,
     applied: AtomicU64,
     durable: AtomicU64,
-    turn: Mutex<Turn>,
+    memtables: Mutex<Memtables>,
+    /// Of the tree's first level, and of all levels, as the workers saw them last. (To ask the tree may mean to wait for a disk: it
+    /// holds its lock while it syncs what a flush or a compaction wrote.)
+    level0_runs: AtomicUsize,
+    disk_bytes: AtomicU64,
     /// How many views read at a number.
     views: Mutex<BTreeMap<SeqNo, usize>>,
-    /// Rotated memtables. Their last reference must not be dropped under the tree's locks: freeing one takes long.
-    grave: Mutex<Vec<Arc<Memtable>>>,
+    /// What views held. A worker frees it: that takes long, and a view may be dropped where nothing may wait.
+    grave: Mutex<Vec<Frozen>>,
     failure: Mutex<Option<StoreError>>,
     signals: Mutex<Signals>,
     /// Wakes the workers.
     work: Condvar,
-    /// Wakes a writer that was held back.
+    /// Wakes a writer that was held back; with `memtables`.
     room: Condvar,
     /// Its folder goes with the last reference.
     obsolete: AtomicBool,
 }
 
-/// Held while a batch is written or the memtable rotated.
-struct Turn {
-    /// All batches up to this one are in rotated memtables or in tables.
-    sealed: Index,
+/// The state as it was at some batch.
+pub(super) struct Moment {
+    memtables: Frozen,
+    /// What to read the tree at.
+    seqno: SeqNo,
 }
 
 /// What the workers are to do.
@@ -128,7 +132,7 @@ impl Generation {
             }
         };
         let applied = match (position, highest) {
-            (Some(position), _) => decode_position(group, &position).map_err(damaged)?,
+            (Some(position), _) => keys::decode_position(group, &position).map_err(damaged)?,
             (None, None) => Index(0),
             (None, Some(_)) => return Err(damaged("it does not say up to where it goes".to_owned())),
         };
@@ -137,6 +141,8 @@ impl Generation {
         }
         seqno.set(seqno_of(applied) + 1);
         Ok(Generation {
+            level0_runs: tree.l0_run_count().into(),
+            disk_bytes: tree.disk_space().into(),
             tree,
             recent: Recent::new(resources.recent_bytes),
             seqno,
@@ -146,7 +152,7 @@ impl Generation {
             notify,
             applied: applied.0.into(),
             durable: applied.0.into(),
-            turn: Mutex::new(Turn { sealed: applied }),
+            memtables: Mutex::new(Memtables::new(applied)),
             views: Mutex::default(),
             grave: Mutex::default(),
             failure: Mutex::default(),
@@ -169,7 +175,7 @@ impl Generation {
 
     /// Bytes of its tables.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.tree.disk_space()
+        self.disk_bytes.load(Ordering::Relaxed)
     }
 
     /// Writes a batch of keys with their new values (`None`: gone). By one thread only.
@@ -181,26 +187,20 @@ impl Generation {
         self.wait_for_room()?;
         let applied = self.applied();
         assert!(index > applied, "batch {index} comes after batch {applied}");
-        let mut turn = lock(&self.turn);
         assert!(
             self.seqno.get() < read_seqno(applied),
             "the tree has taken 2^20 numbers since batch {applied}"
         );
-        let seqno = seqno_of(index);
-        for (key, value) in batch {
-            assert!(is_key(&key), "a key has 1 to 65535 bytes and does not begin with {POSITION_KEY:?}");
-            match value {
-                Some(value) => self.tree.insert(key, value, seqno),
-                None => self.tree.remove(key, seqno),
-            };
-        }
-        let (_, memtable_bytes) = self.tree.insert(POSITION_KEY, encode_position(self.group, index), seqno);
+        let batch = batch.inspect(|(key, _)| {
+            assert!(is_key(key), "a key has 1 to 65535 bytes and does not begin with {POSITION_KEY:?}");
+        });
+        let mut memtables = lock(&self.memtables);
+        let sealed = memtables.write(index, batch, self.memtable_bytes);
         // What the tree installs from now on sorts after this batch.
-        self.seqno.set(seqno + 1);
+        self.seqno.set(seqno_of(index) + 1);
         self.applied.store(index.0, Ordering::Release);
-        if memtable_bytes > self.memtable_bytes {
-            self.rotate(&mut turn);
-            drop(turn);
+        drop(memtables);
+        if sealed {
             self.signal(|signals| signals.flush = true);
         }
         Ok(())
@@ -208,87 +208,136 @@ impl Generation {
 
     /// Has everything that is applied by now made durable in the background, and announced in any case.
     pub(super) fn request_flush(&self) {
-        self.rotate(&mut lock(&self.turn));
+        lock(&self.memtables).seal();
         self.signal(|signals| (signals.flush, signals.announce) = (true, true));
     }
 
-    /// The value at a key, as a reader at `seqno` sees it.
-    pub(super) fn get(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Slice>, StoreError> {
+    /// The value at a key, as of the latest batch. For the writer.
+    pub(super) fn get_latest(&self, key: &[u8]) -> Result<Option<Slice>, StoreError> {
+        let known = lock(&self.memtables).get(key);
+        known.map_or_else(|| self.get_flushed(key, self.latest()), Ok)
+    }
+
+    /// The value at a key, as it was at that moment.
+    pub(super) fn get(&self, key: &[u8], moment: &Moment) -> Result<Option<Slice>, StoreError> {
+        moment.memtables.get(key).map_or_else(|| self.get_flushed(key, moment.seqno), Ok)
+    }
+
+    fn get_flushed(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Slice>, StoreError> {
         if !is_key(key) {
             return Ok(None);
         }
         self.tree.get(key, seqno).map_err(|error| self.read_error(&error))
     }
 
-    /// Visits pairs in key order, as a reader at `seqno` sees them.
+    /// Visits pairs in key order, as they were at that moment.
     pub(super) fn scan(
         &self,
         from: &[u8],
         to: &[u8],
-        seqno: SeqNo,
+        moment: &Moment,
         visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
     ) -> Result<(), StoreError> {
         let to = if to.is_empty() { POSITION_KEY } else { to.min(POSITION_KEY) };
         if from >= to {
             return Ok(());
         }
-        for pair in self.tree.range::<&[u8], _>((lower_bound(from), upper_bound(to)), seqno, None) {
+        let range = (keys::lower_bound(from), keys::upper_bound(to));
+        let mut visit = |key: Slice, record: Option<Slice>| {
+            record.is_none_or(|value| visit(into_bytes(key), into_bytes(value)))
+        };
+        let mut newest = moment.memtables.range(range).peekable();
+        for pair in self.tree.range::<&[u8], _>(range, moment.seqno, None) {
             let (key, value) = pair.into_inner().map_err(|error| self.read_error(&error))?;
-            if !visit(into_bytes(key), into_bytes(value)) {
-                break;
+            let mut is_old = false;
+            while let Some((newer, record)) = newest.next_if(|(newer, _)| **newer <= key) {
+                is_old = *newer == key;
+                if !visit(newer.clone(), record.clone()) {
+                    return Ok(());
+                }
+            }
+            if !is_old && !visit(key, Some(value)) {
+                return Ok(());
             }
         }
+        let _all_visited = newest.all(|(key, record)| visit(key.clone(), record.clone()));
         Ok(())
     }
 
-    /// What the writer itself reads at.
-    pub(super) fn latest(&self) -> SeqNo {
-        read_seqno(self.applied())
+    /// The state as it is now. For the writer, and not to be kept: see [`Generation::register_view`].
+    pub(super) fn now(&self) -> Moment {
+        Moment { memtables: lock(&self.memtables).freeze(), seqno: self.latest() }
     }
 
-    /// Registers a view of all batches so far; to be given back.
-    pub(super) fn register_view(&self) -> SeqNo {
-        let mut views = lock(&self.views);
-        let seqno = self.latest();
-        *views.entry(seqno).or_insert(0) += 1;
-        seqno
+    /// Registers a view of all batches so far; to be given back. For the writer.
+    pub(super) fn register_view(&self) -> Moment {
+        let now = self.now();
+        *lock(&self.views).entry(now.seqno).or_insert(0) += 1;
+        now
     }
 
     /// Gives a view back.
-    pub(super) fn release_view(&self, seqno: SeqNo) {
+    pub(super) fn release_view(&self, view: &mut Moment) {
         let mut views = lock(&self.views);
-        let count = views.get_mut(&seqno).expect("an open view is registered");
+        let count = views.get_mut(&view.seqno).expect("an open view is registered");
         *count -= 1;
         if *count == 0 {
-            views.remove(&seqno);
+            views.remove(&view.seqno);
         }
+        drop(views);
+        lock(&self.grave).push(mem::take(&mut view.memtables));
+        self.signal(|signals| signals.compact = true);
     }
 
-    /// Flushes all rotated memtables. True if there was one.
-    pub(super) fn flush(&self, announce: bool) -> lsm_tree::Result<bool> {
-        let sealed = lock(&self.turn).sealed;
-        let in_order = self.tree.get_flush_lock();
-        let flushed = self.tree.flush(&in_order, self.garbage_threshold())?.is_some();
-        drop(in_order);
-        let before = self.durable.fetch_max(sealed.0, Ordering::AcqRel);
-        self.make_room();
-        if announce || before < sealed.0 {
-            (self.notify)(Notice::Durable(self.durable()));
-        }
-        Ok(flushed)
+    /// Frees what views held.
+    pub(super) fn bury(&self) {
+        let dead = mem::take(&mut *lock(&self.grave));
+        drop(dead);
+    }
+
+    /// Flushes the oldest memtable that waits for it. True if there was one.
+    pub(super) fn flush_oldest(&self) -> lsm_tree::Result<bool> {
+        let Some(memtable) = lock(&self.memtables).oldest_sealed() else { return Ok(false) };
+        let flushed = self.tree.flush_to_tables(self.records_of(&memtable))?;
+        let (tables, blobs) = flushed.expect("there is a record: the position");
+        self.tree.register_tables(&tables, blobs.as_deref(), None, &[], self.garbage_threshold())?;
+        lock(&self.memtables).forget_oldest();
+        self.durable.store(memtable.last().0, Ordering::Release);
+        self.look_at_tree();
+        self.announce_durable();
+        Ok(true)
+    }
+
+    /// Says which batch is durable.
+    pub(super) fn announce_durable(&self) {
+        (self.notify)(Notice::Durable(self.durable()));
+    }
+
+    /// What a flush writes.
+    fn records_of(&self, memtable: &Memtable) -> impl Iterator<Item = lsm_tree::Result<InternalValue>> {
+        let seqno = seqno_of(memtable.last());
+        let position = Slice::from(keys::encode_position(self.group, memtable.last()));
+        let records = memtable.records().map(|(key, record)| (key.clone(), record.clone()));
+        let records = records.chain([(Slice::from(POSITION_KEY), Some(position))]);
+        records.map(move |(key, record)| {
+            Ok(match record {
+                Some(value) => InternalValue::from_components(key, value, seqno, ValueType::Value),
+                None => InternalValue::new_tombstone(key, seqno),
+            })
+        })
     }
 
     /// Compacts until there is nothing to compact, or the store stops. (The tree does not say if it did: its version tells.)
     pub(super) fn compact(&self) -> lsm_tree::Result<()> {
         let leveled = lsm_tree::compaction::Leveled::default();
         let strategy = Arc::new(leveled.with_l0_threshold(LEVEL0_TABLES).with_table_target_size(TABLE_BYTES));
-        while !lock(&self.signals).stop {
+        while !self.is_stopping() {
             let before = self.tree.current_version().id();
             self.tree.compact(strategy.clone(), self.garbage_threshold())?;
             if self.tree.current_version().id() == before {
                 break;
             }
-            self.make_room();
+            self.look_at_tree();
         }
         Ok(())
     }
@@ -301,17 +350,6 @@ impl Generation {
     /// Whether there is something to forget.
     pub(super) fn has_old_versions(&self) -> bool {
         self.tree.version_free_list_len() > 0
-    }
-
-    /// Frees memtables that nobody refers to any more.
-    pub(super) fn bury(&self) {
-        let dead: Vec<Arc<Memtable>> = {
-            let mut grave = lock(&self.grave);
-            let (dead, alive) = grave.drain(..).partition(|memtable| Arc::strong_count(memtable) == 1);
-            *grave = alive;
-            dead
-        };
-        drop(dead);
     }
 
     /// The store failed: nothing is written from now on, and the server is told once.
@@ -334,6 +372,11 @@ impl Generation {
         *lock(&self.failure) = Some(StoreError("a snapshot has replaced this state".to_owned()));
         self.obsolete.store(true, Ordering::Release);
         self.recent.clear();
+    }
+
+    /// Whether the workers are to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        lock(&self.signals).stop
     }
 
     /// Tells the workers something.
@@ -372,9 +415,9 @@ impl Generation {
         StoreError(format!("{} is damaged or cannot be read: {error}. {AFTER_DAMAGE}", self.path.display()))
     }
 
-    fn rotate(&self, turn: &mut Turn) {
-        lock(&self.grave).extend(self.tree.rotate_memtable());
-        turn.sealed = self.applied();
+    /// What reads the tree at this sees all that is flushed by now.
+    fn latest(&self) -> SeqNo {
+        read_seqno(self.applied())
     }
 
     /// Below this number only the newest value of a key is needed, and of the tree's versions only the newest: what the oldest
@@ -390,18 +433,27 @@ impl Generation {
             if let Some(failure) = self.failure() {
                 return Err(failure);
             }
-            if self.tree.sealed_memtable_count() < SEALED_MEMTABLES_MAX
-                && self.tree.l0_run_count() < LEVEL0_RUNS_MAX
+            let memtables = lock(&self.memtables);
+            if memtables.sealed_count() < SEALED_MEMTABLES_MAX
+                && self.level0_runs.load(Ordering::Relaxed) < LEVEL0_RUNS_MAX
             {
                 return Ok(());
             }
-            let signals = lock(&self.signals);
-            drop(self.room.wait_timeout(signals, ROOM_POLL).expect("no panic holds this lock"));
+            drop(self.room.wait_timeout(memtables, ROOM_POLL));
+            // Of two workers that looked at once, the one that stored its number last may have looked first.
+            self.level0_runs.store(self.tree.l0_run_count(), Ordering::Relaxed);
         }
     }
 
+    /// To be done when the tree has changed: there may be room.
+    fn look_at_tree(&self) {
+        self.disk_bytes.store(self.tree.disk_space(), Ordering::Relaxed);
+        self.level0_runs.store(self.tree.l0_run_count(), Ordering::Relaxed);
+        self.make_room();
+    }
+
     fn make_room(&self) {
-        let _signals = lock(&self.signals);
+        drop(lock(&self.memtables));
         self.room.notify_all();
     }
 }
@@ -432,47 +484,9 @@ pub(super) fn open_tree(
     }
 }
 
-/// The value of [`POSITION_KEY`].
-pub(super) fn encode_position(group: GroupId, index: Index) -> [u8; 16] {
-    let mut position = [0; 16];
-    position[..8].copy_from_slice(&group.0.to_le_bytes());
-    position[8..].copy_from_slice(&index.0.to_le_bytes());
-    position
-}
-
 /// Sets the number that an ingestion takes: that of the batch which the snapshot stands for.
 pub(super) fn number_for_ingestion(seqno: &SequenceNumberCounter, index: Index) {
     seqno.set(seqno_of(index));
-}
-
-/// Whether the tree can hold this as a key of the data.
-pub(super) fn is_key(key: &[u8]) -> bool {
-    !key.is_empty() && key.len() <= KEY_BYTES_MAX && !key.starts_with(POSITION_KEY)
-}
-
-/// `from <= key`. The tree panics on bounds that are longer than its keys; no key lies between such a one and its beginning.
-fn lower_bound(from: &[u8]) -> Bound<&[u8]> {
-    from.get(..KEY_BYTES_MAX)
-        .filter(|start| start.len() < from.len())
-        .map_or(Bound::Included(from), Bound::Excluded)
-}
-
-/// `key < to`, in the same way.
-fn upper_bound(to: &[u8]) -> Bound<&[u8]> {
-    to.get(..KEY_BYTES_MAX)
-        .filter(|start| start.len() < to.len())
-        .map_or(Bound::Excluded(to), Bound::Included)
-}
-
-fn decode_position(group: GroupId, position: &[u8]) -> Result<Index, String> {
-    let Ok(position) = <&[u8; 16]>::try_from(position) else {
-        return Err("its position record has another length".to_owned());
-    };
-    let number = |at: usize| u64::from_le_bytes(position[at..at + 8].try_into().expect("eight bytes"));
-    match (number(0), number(8)) {
-        (owner, index) if owner == group.0 => Ok(Index(index)),
-        (owner, _) => Err(format!("it belongs to group {owner}, not to group {group}")),
-    }
 }
 
 /// Long values are shared with the tree or its caches, short ones copied.

@@ -1,6 +1,6 @@
 //! The newest records of keys that were lately read, in front of the tree.
 //!
-//! Most commands begin with a look at the key's present record. In the tree that is a search through memtables, filters, index and
+//! Most commands begin with a look at the key's present record. Without this it is a search through memtables, filters, index and
 //! data blocks; here it is one in a hash table. (RocksDB's row cache does the same for its tables.)
 
 use lsm_tree::Slice;
@@ -17,10 +17,10 @@ const RECORD_BYTES_USUAL: u64 = 512;
 
 /// The newest records, as far as they are known: `None` for a key that has none.
 ///
-/// - What is here equals what the tree would give to a reader of the latest batch, and while a batch is being written, of that one: of
+/// - What is here equals what memtables and tree would give to a reader of the latest batch, and while a batch is being written, of that one: of
 ///   two keys one may be ahead. So what must be of one moment is for the store's writer only.
 /// - Only the writer adds keys: it knows that no batch comes between its look at the tree and the addition.
-/// - Records are shared with the tree's memtables, or copies: none holds on to a block or a message that it came in.
+/// - Records are shared with the memtables, or copies: none holds on to a block or a message that it came in.
 pub(super) struct Recent {
     records: Cache<Slice, Option<Slice>, Weight>,
 }
@@ -61,7 +61,7 @@ impl Recent {
         }
     }
 
-    /// The tree has this for the key.
+    /// Memtables and tree have this for the key.
     pub(super) fn learn(&self, key: &[u8], record: Option<&[u8]>) {
         if record.is_none_or(|record| record.len() <= RECORD_BYTES_MAX) {
             self.records.insert(Slice::from(key), record.map(Slice::from));

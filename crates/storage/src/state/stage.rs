@@ -11,7 +11,7 @@ use bytes::Bytes;
 use lsm_tree::{AnyTree, SequenceNumberCounter};
 use pontoon_kv::{GroupId, Index};
 
-use super::{Resources, current, generation};
+use super::{Resources, current, generation, keys};
 use crate::disk;
 
 /// The snapshot cannot be stored. What there is of it is removed; the state is as it was.
@@ -169,7 +169,7 @@ impl Writer {
             match blocks.recv() {
                 Ok(Message::Block(pairs)) => {
                     for (key, value) in pairs {
-                        if key <= last || !generation::is_key(&key) {
+                        if key <= last || !keys::is_key(&key) {
                             return Err(Failure::Order);
                         }
                         ingestion.write(&*key, &*value)?;
@@ -180,7 +180,7 @@ impl Writer {
                 Err(_sender_is_gone) => return Err(Failure::GivenUp),
             }
         }
-        ingestion.write(generation::POSITION_KEY, generation::encode_position(self.group, self.index))?;
+        ingestion.write(keys::POSITION_KEY, keys::encode_position(self.group, self.index))?;
         generation::number_for_ingestion(seqno, self.index);
         ingestion.finish()?;
         Ok(())

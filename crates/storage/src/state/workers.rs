@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Weak},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -15,14 +15,15 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The threads of a generation.
 pub(super) struct Workers {
-    generation: Arc<Generation>,
+    /// They hold it themselves, until they end.
+    generation: Weak<Generation>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Workers {
     /// Starts them.
     pub(super) fn start(generation: &Arc<Generation>) -> std::io::Result<Workers> {
-        let mut workers = Workers { generation: generation.clone(), threads: Vec::new() };
+        let mut workers = Workers { generation: Arc::downgrade(generation), threads: Vec::new() };
         for (name, work) in
             [("state-flush", flush as fn(&Generation) -> lsm_tree::Result<()>), ("state-compact", compact)]
         {
@@ -39,7 +40,9 @@ impl Workers {
 
     /// Asks them to end, without waiting.
     pub(super) fn stop(&self) {
-        self.generation.signal(|signals| signals.stop = true);
+        if let Some(generation) = self.generation.upgrade() {
+            generation.signal(|signals| signals.stop = true);
+        }
     }
 
     /// Whether they have.
@@ -64,10 +67,14 @@ fn flush(generation: &Generation) -> lsm_tree::Result<()> {
             work.then(|| (!signals.stop).then(|| std::mem::take(&mut signals.announce)))
         });
         let Some(Some(announce)) = announce else { return Ok(()) };
-        if generation.flush(announce)? {
+        let mut told = false;
+        while !generation.is_stopping() && generation.flush_oldest()? {
             generation.signal(|signals| signals.compact = true);
+            told = true;
         }
-        generation.bury();
+        if announce && !told {
+            generation.announce_durable();
+        }
     }
 }
 
