@@ -154,7 +154,7 @@ impl Server {
 /// Threads for all sockets: half of the machine, for the core, the log and the state have threads of their own.
 fn network_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    (cores / 2).clamp(2, 8)
+    (cores / 2).clamp(1, 8)
 }
 
 /// Digests of the whole state, made by the apply thread and a helper of it.
