@@ -160,7 +160,7 @@ fn method() -> String {
          `perf record -F {SAMPLES_PER_SECOND} --call-graph {CALL_GRAPH}` took the samples; one belongs to the innermost function on its \
          stack that has a\nstage, else to its thread's. So allocation, copying and page faults count for whoever needs them, and waking \
          a thread counts as\nwaiting wherever it happens. `parse` includes the rest of a client's connection but its replies, `apply` \
-         the tree's memtable.\n`other` is interrupts that hit a thread, and stacks that name nothing of ours.\n"
+         the state's memtable.\n`other` is interrupts that hit a thread, and stacks that name nothing of ours.\n"
     )
 }
 
