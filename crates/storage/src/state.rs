@@ -48,7 +48,8 @@ use crate::{AFTER_DAMAGE, disk};
 /// Settings of a [`StateStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateOptions {
-    /// A memtable is flushed at this size, in bytes. Up to five of them are in memory when the disk is behind, and what views hold.
+    /// A memtable is flushed at this size, in bytes, or when four times as much was written to it. Up to five of them are in memory
+    /// when the disk is behind, and what views hold.
     pub memtable_bytes: u64,
     /// The caches, in bytes: three quarters for the newest records, the rest for blocks of tables.
     pub cache_bytes: u64,

@@ -17,9 +17,9 @@ const RECORD_BYTES_USUAL: u64 = 512;
 
 /// The newest records, as far as they are known: `None` for a key that has none.
 ///
-/// - What is here equals what memtables and tree would give to a reader of the latest batch, and while a batch is being written, of that one: of
-///   two keys one may be ahead. So what must be of one moment is for the store's writer only.
-/// - Only the writer adds keys: it knows that no batch comes between its look at the tree and the addition.
+/// - What is here equals what memtables and tree would give to a reader of the latest batch, and while a batch is being written, of
+///   that one: of two keys one may be ahead. So what must be of one moment is for the store's writer only.
+/// - Only the writer adds keys: it knows that no batch comes between its look below and the addition.
 /// - Records are shared with the memtables, or copies: none holds on to a block or a message that it came in.
 pub(super) struct Recent {
     records: Cache<Slice, Option<Slice>, Weight>,

@@ -9,7 +9,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -111,6 +112,15 @@ pub fn await_durable(notices: &mpsc::Receiver<Notice>, index: Index) {
             Notice::Durable(_) => {}
             Notice::Failed(error) => panic!("{error}"),
         }
+    }
+}
+
+/// Waits until there is nothing more to wait for.
+pub fn await_none(what: impl Fn() -> Option<String>) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Some(what) = what() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 
