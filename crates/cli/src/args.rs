@@ -248,7 +248,8 @@ pub fn usage_sentence(error: &clap::Error) -> String {
         .next()
         .and_then(|text| text.split("\n\nFor more").next())
         .unwrap_or_default();
-    let sentence = said.trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let words: Vec<_> = said.trim_start_matches("error: ").split_whitespace().collect();
+    let sentence = words.join(" ").replace(" tip: ", "; ");
     format!("{sentence}; --help tells more")
 }
 
@@ -279,7 +280,8 @@ mod tests {
             vec!["pontoon", "get", "k", "--servers", "nowhere"],
         ] {
             let sentence = usage_sentence(&Cli::try_parse_from(&args).unwrap_err());
-            assert!(!sentence.contains('\n') && !sentence.contains("Usage"), "{sentence}");
+            let left = ["\n", "Usage", "tip"].iter().find(|part| sentence.contains(**part));
+            assert_eq!(left, None, "{sentence}");
             assert!(sentence.len() > 30, "{sentence}");
         }
     }
