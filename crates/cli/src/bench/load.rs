@@ -126,7 +126,7 @@ impl Load {
         self.slots.into_iter().flatten().for_each(|slot| slot.link.close());
     }
 
-    /// At a fixed rate, sends what is due; when the next request is.
+    /// At a fixed rate, sends what is due; when to do so next.
     fn send_due(
         &mut self,
         phase: &Phase<'_>,
@@ -141,7 +141,7 @@ impl Load {
             self.send((turn % connections) as usize, phase, tally);
         }
         *turn = turns;
-        phase.pace.turn(turns)
+        phase.pace.next_send(turns, now)
     }
 
     fn send(&mut self, number: usize, phase: &Phase<'_>, tally: &mut Tally) {

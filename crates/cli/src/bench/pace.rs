@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// Where a connection has several requests in this time, they share a write: as of a client whose timers are of a millisecond.
+const STEP: Duration = Duration::from_millis(1);
+
 /// A closed loop, or a fixed rate; until the end.
 #[derive(Debug)]
 pub struct Pace {
@@ -65,10 +68,15 @@ impl Pace {
         turns
     }
 
-    /// At a fixed rate: when the `turn`th request (from 0) of all is due. None after the end.
-    pub fn turn(&self, turn: u64) -> Option<Instant> {
-        let due = self.due(self.schedule.as_ref()?, turn);
-        (due < self.end).then_some(due)
+    /// At a fixed rate: when to send the `turn`th request (from 0) of all and what is due with it, once `now` is done with. Requests
+    /// count from when they are due, whenever that is. None after the end.
+    pub fn next_send(&self, turn: u64, now: Instant) -> Option<Instant> {
+        let schedule = self.schedule.as_ref()?;
+        let due = self.due(schedule, turn);
+        let shared = schedule.interval * (schedule.connections as f64) < STEP.as_secs_f64();
+        // What is due in the last steps must start before the end.
+        let send = if shared && now + 2 * STEP < self.end { due.max(now + STEP) } else { due };
+        (due < self.end).then_some(send)
     }
 
     fn due(&self, schedule: &Schedule, number: u64) -> Instant {
@@ -92,10 +100,20 @@ mod tests {
             "late, and measured from when it was due"
         );
         assert_eq!([0, 99, 100, 450].map(|ms| pace.turns(after(ms))), [1, 1, 2, 5]);
-        assert_eq!(pace.turn(4), Some(after(400)));
-        assert_eq!(pace.turn(10), None);
+        assert_eq!(pace.next_send(4, after(399)), Some(after(400)));
+        assert_eq!(pace.next_send(10, after(999)), None);
         assert_eq!([0, 1, 2].map(|connection| pace.owed(connection)), [4, 3, 3]);
         assert_eq!(pace.start_of(0, 4, after(5000)), None, "no request starts after the end");
+    }
+
+    #[test]
+    fn requests_of_a_connection_within_a_millisecond_share_a_write() {
+        let pace = Pace::rate(Duration::from_secs(1), 8_000, 4);
+        let after = |us| pace.start + Duration::from_micros(us);
+        assert_eq!(pace.next_send(1, after(100)), Some(after(1_100)));
+        assert_eq!(pace.turns(after(1_100)), 9, "two or three of each connection");
+        assert_eq!(pace.start_of(1, 0, after(1_100)), Some(after(125)), "measured from when it was due");
+        assert_eq!(pace.next_send(7_990, after(998_500)), Some(after(998_750)), "near the end none is late");
     }
 
     #[test]
@@ -103,6 +121,6 @@ mod tests {
         let pace = Pace::closed(Duration::from_secs(1));
         assert_eq!(pace.start_of(5, 1000, pace.start), Some(pace.start));
         assert_eq!(pace.start_of(5, 1000, pace.end()), None);
-        assert_eq!((pace.turns(pace.end()), pace.turn(0), pace.owed(0)), (0, None, 0));
+        assert_eq!((pace.turns(pace.end()), pace.next_send(0, pace.start), pace.owed(0)), (0, None, 0));
     }
 }
