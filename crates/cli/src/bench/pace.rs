@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// Where a connection has several requests in this time, they share a write: as of a client whose timers are of a millisecond.
 const STEP: Duration = Duration::from_millis(1);
 
+/// A request that was due before the end may start so long after it: the loop is not always on time.
+const LATE_MAX: Duration = Duration::from_millis(20);
+
 /// A closed loop, or a fixed rate; until the end.
 #[derive(Debug)]
 pub struct Pace {
@@ -33,7 +36,7 @@ impl Pace {
         Pace { schedule: Some(schedule), ..Pace::closed(length) }
     }
 
-    /// No request starts from here on.
+    /// No request is due from here on.
     pub fn end(&self) -> Instant {
         self.end
     }
@@ -44,7 +47,7 @@ impl Pace {
             None => now,
             Some(schedule) => self.due(schedule, connection as u64 + sent * schedule.connections),
         };
-        (start <= now && now < self.end).then_some(start)
+        (start <= now && start < self.end && now < self.end + LATE_MAX).then_some(start)
     }
 
     /// How many requests of this connection should have started by the end.
@@ -74,8 +77,7 @@ impl Pace {
         let schedule = self.schedule.as_ref()?;
         let due = self.due(schedule, turn);
         let shared = schedule.interval * (schedule.connections as f64) < STEP.as_secs_f64();
-        // What is due in the last steps must start before the end.
-        let send = if shared && now + 2 * STEP < self.end { due.max(now + STEP) } else { due };
+        let send = if shared { due.max(now + STEP) } else { due };
         (due < self.end).then_some(send)
     }
 
@@ -113,7 +115,9 @@ mod tests {
         assert_eq!(pace.next_send(1, after(100)), Some(after(1_100)));
         assert_eq!(pace.turns(after(1_100)), 9, "two or three of each connection");
         assert_eq!(pace.start_of(1, 0, after(1_100)), Some(after(125)), "measured from when it was due");
-        assert_eq!(pace.next_send(7_990, after(998_500)), Some(after(998_750)), "near the end none is late");
+        assert_eq!(pace.next_send(7_999, after(999_500)), Some(after(1_000_500)), "due before the end");
+        assert_eq!(pace.start_of(3, 1_999, after(1_000_500)), Some(after(999_875)), "and not lost");
+        assert_eq!(pace.next_send(8_000, after(999_900)), None);
     }
 
     #[test]
