@@ -1,11 +1,11 @@
 //! The threads that perform what the core wants done, for one group.
 //!
 //! ```text
-//!  client connections ─┐            ┌─► log thread ──── Persisted ─┐
-//!  peer connections ───┼─► inbox ─► core                           ├─► inbox
-//!  the clock ──────────┘            ├─► apply thread ── Applied ───┘
-//!                                   ├─► reader thread (the log's older part, for followers that lag)
-//!                                   └─► peers (tokio)
+//!  client connections ─┬─► desk ─┐            ┌─► log thread ──── Persisted ─┐
+//!  peer connections ───┘         ├─► inbox ─► core                           ├─► inbox
+//!  the clock ────────────────────┘            ├─► apply thread ── Applied ───┘
+//!                                             ├─► reader thread (the log's older part, for followers that lag)
+//!                                             └─► peers (tokio)
 //! ```
 //!
 //! The core never waits for a disk or a socket. A turn takes in all that waits (up to a bound) before it asks what to do, and a leader

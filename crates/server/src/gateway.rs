@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     Status,
-    inbox::{Event, Inbox},
+    inbox::Event,
+    network::{AnswerBatch, Desk},
 };
 
 /// The core did not take the requests: surely not executed.
@@ -29,68 +30,60 @@ pub enum SubmitError {
 }
 
 /// Answers to one connection, by the request's number; several per message under load.
-pub type Answers = mpsc::UnboundedReceiver<Vec<(u32, Answer)>>;
+pub type Answers = mpsc::UnboundedReceiver<AnswerBatch>;
 
-type Connections = HashMap<u32, mpsc::UnboundedSender<Vec<(u32, Answer)>>>;
+type Connections = HashMap<u32, (Arc<Desk>, mpsc::UnboundedSender<AnswerBatch>)>;
 
 /// A cheap handle on the core, shared by all connections.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Gateway {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
-    inbox: Inbox,
     connections: RwLock<Connections>,
-    next_connection: AtomicU32,
+    last_connection: AtomicU32,
     status: Mutex<Status>,
 }
 
 /// A connection's registration; answers that come after its end are dropped.
 pub struct Port {
     gateway: Gateway,
+    desk: Arc<Desk>,
     id: u32,
 }
 
 impl Gateway {
-    /// A gateway into this inbox.
-    pub fn new(inbox: Inbox) -> Gateway {
-        Gateway {
-            shared: Arc::new(Shared {
-                inbox,
-                connections: RwLock::default(),
-                next_connection: AtomicU32::new(1),
-                status: Mutex::default(),
-            }),
-        }
-    }
-
-    /// Registers a connection. It must keep its requests in flight bounded: the queue of answers is not.
-    pub fn open(&self) -> (Port, Answers) {
+    /// Registers a connection whose task runs on the thread of `desk`. It must keep its requests in flight bounded: the queue of answers
+    /// is not.
+    pub fn open(&self, desk: &Arc<Desk>) -> (Port, Answers) {
         let (sender, answers) = mpsc::unbounded_channel();
-        let id = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
-        self.shared.connections.write().expect("no panic holds this lock").insert(id, sender);
-        (Port { gateway: self.clone(), id }, answers)
+        let id = self.shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+        let connection = (desk.clone(), sender);
+        self.shared.connections.write().expect("no panic holds this lock").insert(id, connection);
+        (Port { gateway: self.clone(), desk: desk.clone(), id }, answers)
     }
 
-    /// Hands answers to the connections that wait for them; consecutive ones of one connection go as one message.
+    /// Hands answers to the connections that wait for them: those of one connection as one message, those of one thread at once.
     pub fn answer(&self, answers: Vec<(Ticket, Answer)>) {
-        let connections = self.shared.connections.read().expect("no panic holds this lock");
-        let mut batches: Vec<(u32, Vec<(u32, Answer)>)> = Vec::new();
-        let mut place: HashMap<u32, usize> = HashMap::new();
+        let mut batches: HashMap<u32, AnswerBatch> = HashMap::new();
         for (ticket, answer) in answers {
-            let (id, number) = (connection_of(ticket), ticket.0 as u32);
-            let at = *place.entry(id).or_insert_with(|| {
-                batches.push((id, Vec::new()));
-                batches.len() - 1
-            });
-            batches[at].1.push((number, answer));
+            batches.entry(connection_of(ticket)).or_default().push((ticket.0 as u32, answer));
         }
+        let connections = self.shared.connections.read().expect("no panic holds this lock");
+        let mut desks: Vec<(&Arc<Desk>, Vec<_>)> = Vec::new();
         for (id, batch) in batches {
-            if let Some(sender) = connections.get(&id) {
-                // A connection that has just ended wants no answers.
-                let _ = sender.send(batch);
+            // A connection that has ended wants no answers.
+            let Some((desk, sender)) = connections.get(&id) else { continue };
+            let batch = (sender.clone(), batch);
+            match desks.iter_mut().find(|(other, _)| Arc::ptr_eq(other, desk)) {
+                Some((_, batches)) => batches.push(batch),
+                None => desks.push((desk, vec![batch])),
             }
+        }
+        for (desk, batches) in desks {
+            desk.answer(batches);
         }
     }
 
@@ -122,7 +115,7 @@ impl Port {
         let id = u64::from(self.id) << 32;
         let tickets =
             requests.into_iter().map(|(number, request)| (Ticket(id | u64::from(number)), request)).collect();
-        self.gateway.shared.inbox.try_bring(Event::Requests(tickets)).map_err(|error| match error {
+        self.desk.leave(Event::Requests(tickets)).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Disconnected(_) => SubmitError::Stopped,
         })

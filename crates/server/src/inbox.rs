@@ -1,8 +1,8 @@
 //! What waits for the core, and who takes the core's turn.
 //!
-//! Every event goes into one queue. Whoever brings what a request waits for (a connection, the log thread, the apply thread) also
+//! Every event goes into one queue. Whoever brings what a request waits for (a network thread, the log thread, the apply thread) also
 //! takes the core's turn, if nobody is at it: a change of threads costs more than the turn itself. If somebody is, a later turn
-//! carries all that has come in meanwhile. (The idea is that of flat combining: Hendler et al., SPAA 2010.)
+//! carries all that has come in meanwhile. (A network thread brings what all its connections have: [`Desk`](crate::network::Desk).) (The idea is that of flat combining: Hendler et al., SPAA 2010.)
 
 use std::{
     sync::{
@@ -90,15 +90,12 @@ impl Inbox {
         Ok(())
     }
 
-    /// Adds an event, unless the inbox is full. May take the core's turn before it returns: the caller must hold no lock that the
-    /// core could want.
-    pub(crate) fn try_bring(&self, event: Event) -> Result<(), TrySendError<Event>> {
-        self.queue.try_send(event)?;
-        self.attend();
-        Ok(())
+    /// Adds an event, unless the inbox is full, for a turn that the caller sees to ([`Inbox::attend`]).
+    pub(crate) fn try_push(&self, event: Event) -> Result<(), TrySendError<Event>> {
+        self.queue.try_send(event)
     }
 
-    /// Adds an event; waits for room. May take the core's turn, as [`Inbox::try_bring`].
+    /// Adds an event; waits for room. May take the core's turn, as [`Inbox::attend`].
     pub(crate) fn bring(&self, event: Event) -> Result<(), SendError<Event>> {
         self.queue.send(event)?;
         self.attend();
@@ -119,10 +116,14 @@ impl Inbox {
         }
     }
 
-    /// Sees to it that the event that was just added is taken in.
-    fn attend(&self) {
+    /// Sees to it that what was added is taken in: takes the core's turn, if nobody is at it. The caller must hold no lock that the core
+    /// could want.
+    pub(crate) fn attend(&self) {
         // Whoever has the lock looks at the queue after letting it go; the fences make one of the two see the other.
         fence(Ordering::SeqCst);
+        if self.queue.is_empty() {
+            return;
+        }
         let Ok(mut core) = self.shared.core.try_lock() else { return };
         let next = self.turn(&mut core, EVENTS_BESIDE_MAX);
         drop(core);

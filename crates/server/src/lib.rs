@@ -5,6 +5,7 @@ pub mod client;
 mod driver;
 pub mod gateway;
 pub mod inbox;
+pub mod network;
 pub mod peer;
 mod recovery;
 pub mod server;

@@ -1,6 +1,7 @@
 //! A server's life: open the folder, recover, run, stop.
 
 use std::{
+    num::NonZero,
     sync::{Arc, atomic::AtomicUsize},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -22,6 +23,7 @@ use crate::{
         Applier, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned, ReadJob,
     },
     inbox::{Event, Inbox},
+    network::{Network, NetworkThread},
     peer::{GroupInbox, Peers},
     recovery::Recovered,
 };
@@ -51,7 +53,7 @@ pub struct Server {
     gateway: Gateway,
     peers: Option<Arc<Peers>>,
     clients: Clients,
-    runtime: tokio::runtime::Runtime,
+    network: Network,
     threads: Threads,
     failed: Receiver<String>,
     /// Locked until the last file is closed.
@@ -78,23 +80,19 @@ impl Server {
     /// Opens the data folder, recovers what it holds, and serves. Returns when clients can connect; whether there is a leader yet
     /// is another matter. Must not be called within an asynchronous runtime.
     pub fn start(settings: Settings) -> Result<Server, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(network_threads())
-            .enable_all()
-            .thread_name("pontoon-net")
-            .build()
-            .map_err(StartError::new)?;
         let (inbox, events) = Inbox::new(INBOX_LEN_MAX);
+        let network = Network::start(network_threads(), &inbox).map_err(StartError::new)?;
+        let NetworkThread { runtime, desk } = network.first();
         let (apply, apply_jobs) = mpsc::unbounded_channel();
-        let gateway = Gateway::new(inbox.clone());
+        let gateway = Gateway::default();
         // Ports first: a taken one must leave the folder as it was.
         let listener = runtime.block_on(Listener::bind(&settings)).map_err(StartError::new)?;
         let incoming = Arc::new(Incoming::new(GROUP));
         let peers = match settings.cluster.members.len() {
             1 => None,
             _ => {
-                let sink = Arc::new(GroupInbox::new(GROUP, inbox.clone()));
-                let peers = Peers::start(&settings, runtime.handle(), sink, incoming.clone());
+                let sink = Arc::new(GroupInbox::new(GROUP, desk.clone()));
+                let peers = Peers::start(&settings, runtime, sink, incoming.clone());
                 Some(Arc::new(peers.map_err(StartError::new)?))
             }
         };
@@ -108,9 +106,11 @@ impl Server {
         let threads =
             Threads::start(&settings, recovered, channels, &gateway, incoming, peers.clone(), fatal)?;
         let (stop, stopped) = watch::channel(false);
-        let served = runtime.spawn(listener.serve(gateway.clone(), digest(threads.apply.clone()), stopped));
+        let digest = digest(threads.apply.clone());
+        let serve = listener.serve(gateway.clone(), digest, network.threads().to_vec(), stopped);
+        let served = runtime.spawn(serve);
         let clients = Clients { stop, served };
-        Ok(Server { gateway, peers, clients, runtime, threads, failed, _folder: folder })
+        Ok(Server { gateway, peers, clients, network, threads, failed, _folder: folder })
     }
 
     /// Says why this server cannot go on, if that happens (a failed fsync, say): the process should end with that sentence.
@@ -141,20 +141,21 @@ impl Server {
         send(Input::Abandon);
         let _ = self.clients.stop.send(true);
         // A client that does not read its replies must not hold the server up.
-        let _ = self.runtime.block_on(async { tokio::time::timeout(FAREWELL, self.clients.served).await });
+        let served = async { tokio::time::timeout(FAREWELL, self.clients.served).await };
+        let _ = self.network.first().runtime.block_on(served);
         if let Some(peers) = &self.peers {
             peers.stop();
         }
         self.threads.stop();
-        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        self.network.stop();
         tracing::info!("stopped");
     }
 }
 
-/// Threads for all sockets: half of the machine, for the core, the log and the state have threads of their own.
-fn network_threads() -> usize {
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    (cores / 2).clamp(1, 8)
+/// Half of the machine: the core, the log and the state have threads of their own.
+fn network_threads() -> NonZero<usize> {
+    let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
+    NonZero::new((cores / 2).clamp(1, 8)).expect("it is at least one")
 }
 
 /// Digests of the whole state, made by the apply thread and a helper of it.

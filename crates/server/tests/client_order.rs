@@ -5,12 +5,13 @@
 
 mod client_support;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZero};
 
 use bytes::{Bytes, BytesMut};
-use client_support::{Client, Random, Server, execute, frame};
+use client_support::{Client, PATIENCE, Random, Server, execute, frame, settings};
 use pontoon_kv::{Command, Reply, Seq, SessionId};
 use pontoon_replica::{Answer, Request};
+use pontoon_server::{inbox::Inbox, network::Network};
 use pontoon_wire::resp::{self, Protocol, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -177,10 +178,7 @@ async fn compare_with_model(client: Client, requests: usize, random: &mut Random
         writer
     });
     let mut got = vec![0; expected.len()];
-    tokio::time::timeout(client_support::PATIENCE, reader.read_exact(&mut got))
-        .await
-        .expect("in time")
-        .expect("all replies");
+    tokio::time::timeout(PATIENCE, reader.read_exact(&mut got)).await.expect("in time").expect("all replies");
     let same = got.iter().zip(&expected).take_while(|(got, expected)| got == expected).count();
     assert!(
         same == expected.len(),
@@ -205,4 +203,23 @@ async fn a_pipeline_of_ten_thousand_is_answered_in_order() {
     let server = Server::start().await;
     server.run_core(Random(1));
     compare_with_model(server.connect().await, 10_000, &mut Random(2)).await;
+}
+
+#[tokio::test]
+async fn connections_on_several_network_threads_are_all_answered() {
+    let (sender, inbox) = Inbox::new(1024);
+    let network = Network::start(NonZero::new(3).expect("it is"), &sender).expect("there are threads");
+    let server = Server::on(network.threads().to_vec(), settings(), inbox).await;
+    server.run_core(Random(1));
+    let mut clients = Vec::new();
+    for _ in 0..7 {
+        clients.push(server.connect().await);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.ask(&["SET", &format!("k{number}"), "v"], "+OK\r\n").await;
+    }
+    drop(clients);
+    server.stop.send_replace(true);
+    tokio::time::timeout(PATIENCE, server.serving).await.expect("in time").expect("no panic");
+    tokio::task::spawn_blocking(|| network.stop()).await.expect("all threads end");
 }

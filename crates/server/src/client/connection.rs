@@ -4,7 +4,12 @@
 //! for the core, whichever comes first. All memory of a connection is bounded: while its pipeline has no room, its socket is not
 //! read, which in the end stops the client.
 
-use std::{io, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use pontoon_kv::{Limits, limits::COMMAND_PARTS_MAX};
@@ -29,6 +34,7 @@ use super::{
 use crate::{
     buffer,
     gateway::{Answers, Port, SubmitError},
+    network::Desk,
 };
 
 /// A client that has left replies untaken for so long, while there is no room for more, is closed.
@@ -50,9 +56,10 @@ pub(crate) async fn serve(
     mut stream: TcpStream,
     address: SocketAddr,
     service: &Service,
+    desk: &Arc<Desk>,
     stop: watch::Receiver<bool>,
 ) {
-    let mut connection = Connection::new(service, address);
+    let mut connection = Connection::new(service, desk, address);
     match connection.run(&mut stream, stop).await {
         Ok(()) => {}
         // The only errors of this kind are our own.
@@ -94,8 +101,8 @@ enum Held {
 }
 
 impl<'a> Connection<'a> {
-    fn new(service: &'a Service, address: SocketAddr) -> Connection<'a> {
-        let (port, answers) = service.gateway.open();
+    fn new(service: &'a Service, desk: &Arc<Desk>, address: SocketAddr) -> Connection<'a> {
+        let (port, answers) = service.gateway.open(desk);
         let caller = Caller::new(port.id(), address, service.settings.password.as_deref());
         let limits = request_limits(&service.settings.cluster.limits, caller.authenticated);
         Connection {

@@ -18,7 +18,7 @@ use super::{
     memory::{CLIENTS_BYTES_MAX, Memory},
     service::{Counters, Digest, Service},
 };
-use crate::{Gateway, Settings};
+use crate::{Gateway, Settings, network::NetworkThread};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -96,8 +96,14 @@ impl Listener {
 
     /// Serves clients until `stop` turns true (or its sender is dropped): then no connection is accepted and no request read any
     /// more, what is in flight is answered, and this returns when all connections are closed. Dropping the future closes them
-    /// at once.
-    pub async fn serve(self, gateway: Gateway, digest: Digest, mut stop: watch::Receiver<bool>) {
+    /// at once. The connections are spread over `threads` one after the other.
+    pub async fn serve(
+        self,
+        gateway: Gateway,
+        digest: Digest,
+        threads: Vec<NetworkThread>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let service = Arc::new(Service {
             settings: self.settings,
             gateway,
@@ -108,6 +114,7 @@ impl Listener {
             port: self.address.port(),
         });
         let mut connections = JoinSet::new();
+        let mut threads = threads.iter().cycle();
         let stopped = stop.clone();
         let stop_asked = async move {
             // An error says that nobody is left to ask, which is a stop as well.
@@ -118,7 +125,8 @@ impl Listener {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, address)) => {
-                        welcome(stream, address, &service, &stopped, &mut connections);
+                        let thread = threads.next().expect("there is one");
+                        welcome(stream, address, &service, thread, &stopped, &mut connections);
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a connection was not accepted");
@@ -151,6 +159,7 @@ fn welcome(
     stream: TcpStream,
     address: SocketAddr,
     service: &Arc<Service>,
+    thread: &NetworkThread,
     stop: &watch::Receiver<bool>,
     connections: &mut JoinSet<()>,
 ) {
@@ -166,11 +175,16 @@ fn welcome(
     // Options that make things better; a connection works without them.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    let (service, stop) = (service.clone(), stop.clone());
-    connections.spawn(async move {
-        connection::serve(stream, address, &service, stop).await;
+    let (service, desk, stop) = (service.clone(), thread.desk.clone(), stop.clone());
+    let serve = async move {
+        // The thread that accepted it watches it until now.
+        match stream.into_std().and_then(TcpStream::from_std) {
+            Ok(stream) => connection::serve(stream, address, &service, &desk, stop).await,
+            Err(error) => tracing::warn!(%address, %error, "a connection could not be watched"),
+        }
         service.counters.connected.fetch_sub(1, Ordering::Relaxed);
-    });
+    };
+    connections.spawn_on(serve, &thread.runtime);
 }
 
 fn report(ended: Result<(), JoinError>) {

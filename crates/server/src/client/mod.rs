@@ -1,11 +1,11 @@
 //! Redis clients: their connections, their commands, their replies.
 //!
 //! ```text
-//!  socket ─► RequestParser ─► command ─► Pipeline ─► Port::submit ─► core
-//!  socket ◄─ resp::encode ◄─── reply ◄── Pipeline ◄── Answers ◄───── core
+//!  socket ─► RequestParser ─► command ─► Pipeline ─► Port::submit ─► Desk ─► core
+//!  socket ◄─ resp::encode ◄─── reply ◄── Pipeline ◄── Answers ◄───── Desk ◄─ core
 //! ```
 //!
-//! - [`Listener`] accepts connections, each of which is a task.
+//! - [`Listener`] accepts connections, each of which is a task on one of the [network threads](crate::network).
 //! - `connection` moves bytes: it reads what there is, hands all of it on as one batch and writes replies once per wake-up.
 //! - `command` says what a request means: a table of commands.
 //! - `pipeline` keeps a connection's replies in the order of its requests, and what is in flight within bounds.

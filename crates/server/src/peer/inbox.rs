@@ -1,22 +1,24 @@
 //! From the members' connections into the inbox of a group's core thread.
 
+use std::sync::Arc;
+
 use crossbeam_channel::TrySendError;
 use pontoon_kv::{GroupId, NodeId};
 use pontoon_replica::Input;
 
 use super::{PeerEvent, PeerSink, Undelivered};
-use crate::inbox::{Event, Inbox};
+use crate::{inbox::Event, network::Desk};
 
 /// The inbox of the one group of this server. Events of other groups are dropped: no member of this cluster has any.
 pub struct GroupInbox {
     group: GroupId,
-    inbox: Inbox,
+    desk: Arc<Desk>,
 }
 
 impl GroupInbox {
-    /// Passes the events of `group` on to `inbox`.
-    pub fn new(group: GroupId, inbox: Inbox) -> GroupInbox {
-        GroupInbox { group, inbox }
+    /// Passes the events of `group` on by way of `desk`, that of the thread that the members' connections are on.
+    pub fn new(group: GroupId, desk: Arc<Desk>) -> GroupInbox {
+        GroupInbox { group, desk }
     }
 }
 
@@ -37,10 +39,10 @@ impl PeerSink for GroupInbox {
             PeerEvent::SnapshotReceived { message, .. } => (Input::SnapshotReceived(*message).into(), None),
             PeerEvent::SnapshotSent { to, ok, .. } => (Input::SnapshotSent { to, ok }.into(), None),
         };
-        // Only messages come from a thread that surely holds no lock of the core's.
+        // Only messages surely come from that thread.
         let sent = match event {
-            Event::Messages(_) => self.inbox.try_bring(event),
-            _ => self.inbox.try_send(event),
+            Event::Messages(_) => self.desk.leave(event),
+            _ => self.desk.inbox().try_send(event),
         };
         sent.map_err(|error| match error {
             TrySendError::Full(event) => Undelivered::Full(back(group, from, event)),

@@ -18,10 +18,12 @@ use pontoon_server::{
     Gateway, Settings,
     client::{Digest, Listener},
     inbox::{Event, Inbox},
+    network::{Desk, NetworkThread},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    runtime::Handle,
     sync::watch,
     task::JoinHandle,
 };
@@ -47,7 +49,14 @@ impl Server {
 
     pub async fn with(settings: Settings, inbox_len_max: usize) -> Server {
         let (sender, inbox) = Inbox::new(inbox_len_max);
-        let gateway = Gateway::new(sender);
+        let desk = Desk::new(sender);
+        tokio::spawn(desk.clone().run());
+        Server::on(vec![NetworkThread { runtime: Handle::current(), desk }], settings, inbox).await
+    }
+
+    /// One whose connections are on these threads.
+    pub async fn on(threads: Vec<NetworkThread>, settings: Settings, inbox: Receiver<Event>) -> Server {
+        let gateway = Gateway::default();
         let listener = Listener::bind(&settings).await.expect("a free port");
         let address = listener.address();
         let (stop, stopped) = watch::channel(false);
@@ -57,7 +66,7 @@ impl Server {
             let digest = ask.lock().expect("no panic").to_string();
             Box::pin(async { Ok(digest) })
         });
-        let serving = tokio::spawn(listener.serve(gateway.clone(), ask, stopped));
+        let serving = tokio::spawn(listener.serve(gateway.clone(), ask, threads, stopped));
         Server { address, gateway, inbox, stop, serving, digest }
     }
 
