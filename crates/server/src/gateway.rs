@@ -65,11 +65,16 @@ impl Gateway {
         (Port { gateway: self.clone(), desk: desk.clone(), id }, answers)
     }
 
-    /// Hands answers to the connections that wait for them: those of one connection as one message, those of one thread at once.
+    /// Hands answers to the connections that wait for them: consecutive ones of one connection as one message, those of one thread at
+    /// once.
     pub fn answer(&self, answers: Vec<(Ticket, Answer)>) {
-        let mut batches: HashMap<u32, AnswerBatch> = HashMap::new();
+        let mut batches: Vec<(u32, AnswerBatch)> = Vec::new();
         for (ticket, answer) in answers {
-            batches.entry(connection_of(ticket)).or_default().push((ticket.0 as u32, answer));
+            let (id, answer) = (connection_of(ticket), (ticket.0 as u32, answer));
+            match batches.last_mut() {
+                Some((last, batch)) if *last == id => batch.push(answer),
+                _ => batches.push((id, vec![answer])),
+            }
         }
         let connections = self.shared.connections.read().expect("no panic holds this lock");
         let mut desks: Vec<(&Arc<Desk>, Vec<_>)> = Vec::new();

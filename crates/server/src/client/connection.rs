@@ -124,8 +124,10 @@ impl<'a> Connection<'a> {
         }
     }
 
-    async fn run(&mut self, stream: &mut TcpStream, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+    async fn run(&mut self, stream: &mut TcpStream, stop: watch::Receiver<bool>) -> io::Result<()> {
         let (mut reader, mut writer) = stream.split();
+        let stopped = stopped(stop);
+        tokio::pin!(stopped);
         loop {
             let wants_bytes = self.turn();
             self.memory.set(self.bytes()).map_err(io::Error::other)?;
@@ -144,7 +146,7 @@ impl<'a> Connection<'a> {
                 read = reader.read_buf(&mut self.input), if wants_bytes => self.on_read(read?),
                 digest = pending_digest(&mut self.digest) => self.on_digest(digest),
                 () = pending_until(stalled_at) => return Err(io::Error::other("the client has taken no replies for a minute")),
-                () = stopped(&mut stop), if !self.stopping => self.stopping = true,
+                () = &mut stopped, if !self.stopping => self.stopping = true,
             }
         }
     }
@@ -377,6 +379,6 @@ async fn pending_until(instant: Option<Instant>) {
 }
 
 /// A sender that is gone stops, too.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
