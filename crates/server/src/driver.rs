@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  client connections ─┬─► desk ─┐            ┌─► log thread ──── Persisted ─┐
-//!  peer connections ───┘         ├─► inbox ─► core                           ├─► inbox
+//!  peer connections ───┘         ├─► inbox ─► core                           ├─► desk
 //!  the clock ────────────────────┘            ├─► apply thread ── Applied ───┘
 //!                                             ├─► reader thread (the log's older part, for followers that lag)
 //!                                             └─► peers (tokio)
@@ -10,7 +10,7 @@
 //!
 //! The core never waits for a disk or a socket. A turn takes in all that waits (up to a bound) before it asks what to do, and a leader
 //! appends nothing while its disk is at work, so one fsync, one message and one apply carry many requests; a lone request is never
-//! delayed to wait for company, nor for another thread ([`Inbox`](crate::inbox::Inbox)). No thread spins while it waits: with few
+//! delayed to wait for company. Its turns are the network thread's ([`Desk`](crate::network::Desk)). No thread spins while it waits: with few
 //! cores it would take the time of the one that it waits for. (So the log and apply threads have tokio's channels; crossbeam's yield
 //! some ten times before they sleep.)
 

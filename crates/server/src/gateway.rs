@@ -120,7 +120,7 @@ impl Port {
         let id = u64::from(self.id) << 32;
         let tickets =
             requests.into_iter().map(|(number, request)| (Ticket(id | u64::from(number)), request)).collect();
-        self.desk.leave(Event::Requests(tickets)).map_err(|error| match error {
+        self.desk.try_leave(Event::Requests(tickets)).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Disconnected(_) => SubmitError::Stopped,
         })

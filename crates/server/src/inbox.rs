@@ -1,8 +1,9 @@
 //! What waits for the core, and who takes the core's turn.
 //!
-//! Every event goes into one queue. Whoever brings what a request waits for (a network thread, the log thread, the apply thread) also
-//! takes the core's turn, if nobody is at it: a change of threads costs more than the turn itself. If somebody is, a later turn
-//! carries all that has come in meanwhile. (A network thread brings what all its connections have: [`Desk`](crate::network::Desk).) (The idea is that of flat combining: Hendler et al., SPAA 2010.)
+//! Every event goes into one queue. What a request waits for is left there by way of a [`Desk`](crate::network::Desk), whose network
+//! thread takes the core's turn, if nobody is at it: it has the sockets that are to be read and written then, and a change of threads
+//! costs more than the turn itself. If somebody is, a later turn carries all that has come in meanwhile. The rest, and the clock, is
+//! the core thread's. (The idea is that of flat combining: Hendler et al., SPAA 2010.)
 
 use std::{
     sync::{
@@ -76,13 +77,6 @@ impl Inbox {
         (Inbox { queue, shared: Arc::default() }, events)
     }
 
-    /// Adds an event for the core thread, unless the inbox is full.
-    pub(crate) fn try_send(&self, event: Event) -> Result<(), TrySendError<Event>> {
-        self.queue.try_send(event)?;
-        self.wake();
-        Ok(())
-    }
-
     /// Adds an event for the core thread; waits for room.
     pub(crate) fn send(&self, event: Event) -> Result<(), SendError<Event>> {
         self.queue.send(event)?;
@@ -95,11 +89,9 @@ impl Inbox {
         self.queue.try_send(event)
     }
 
-    /// Adds an event; waits for room. May take the core's turn, as [`Inbox::attend`].
-    pub(crate) fn bring(&self, event: Event) -> Result<(), SendError<Event>> {
-        self.queue.send(event)?;
-        self.attend();
-        Ok(())
+    /// Adds an event, for a turn that the caller sees to; waits for room.
+    pub(crate) fn push(&self, event: Event) -> Result<(), SendError<Event>> {
+        self.queue.send(event)
     }
 
     /// Takes turns on this thread until the last one.
@@ -199,8 +191,14 @@ mod tests {
         (inbox, thread, seen)
     }
 
+    fn bring(inbox: &Inbox, event: Event) -> Result<(), SendError<Event>> {
+        inbox.push(event)?;
+        inbox.attend();
+        Ok(())
+    }
+
     fn stop(inbox: &Inbox, thread: thread::JoinHandle<()>) {
-        inbox.bring(Event::Stop).expect("the core is there");
+        bring(inbox, Event::Stop).expect("the core is there");
         thread.join().expect("no panic");
     }
 
@@ -209,12 +207,12 @@ mod tests {
         let (inbox, thread, seen) = run();
         // The core thread may still be at its first turn.
         let mine = (1..1_000).find(|number| {
-            inbox.bring(event(*number)).expect("the core is there");
+            bring(&inbox, event(*number)).expect("the core is there");
             seen.recv_timeout(PATIENCE) == Ok((*number, thread::current().id()))
         });
         assert!(mine.is_some());
         stop(&inbox, thread);
-        assert!(inbox.bring(event(0)).is_err(), "there is no core any more");
+        assert!(bring(&inbox, event(0)).is_err(), "there is no core any more");
     }
 
     /// A server hung: a connection reported under a lock that it was lost, took the turn, and wanted the lock again to send.
@@ -237,7 +235,7 @@ mod tests {
                 let inbox = &inbox;
                 scope.spawn(move || {
                     for number in first..first + EACH {
-                        inbox.bring(event(number)).expect("the core is there");
+                        bring(inbox, event(number)).expect("the core is there");
                     }
                 });
             }

@@ -2,8 +2,9 @@
 //!
 //! Each thread is a runtime of its own, and a connection stays on its thread. One look at the sockets finds many of them readable; every
 //! task among these parses what its socket has and leaves it at the thread's [`Desk`]. When all have run, the desk takes the core's
-//! turn once, for all they left. Answers go the other way through it: one wake-up of a thread carries those to all of its
-//! connections. (Threads with a runtime each, without work stealing: as memcached and Envoy have it.)
+//! turn once, for all they left. What the log and apply threads have done is left at the first thread's desk. Answers go the other way:
+//! one wake-up of a thread carries those to all of its connections. (Threads with a runtime each, without work stealing: as memcached
+//! and Envoy have it.)
 
 use std::{
     io,
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::TrySendError;
+use crossbeam_channel::{SendError, TrySendError};
 use pontoon_replica::Answer;
 use tokio::{
     runtime::{Builder, Handle},
@@ -28,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Answers to one connection, by the request's number.
 pub(crate) type AnswerBatch = Vec<(u32, Answer)>;
 
-/// Where the tasks of one network thread leave events for the core, and where the core leaves answers for them.
+/// Where events are left for the core's next turn on one network thread, and answers for the connections of that thread.
 pub struct Desk {
     inbox: Inbox,
     /// There is something at the desk.
@@ -42,8 +43,7 @@ impl Desk {
         Arc::new(Desk { inbox, left: Notify::new(), answers: Mutex::default() })
     }
 
-    /// Serves the desk. It belongs on the thread of those that leave events: there it runs after all that are ready before it, as tasks
-    /// take turns in order.
+    /// Serves the desk, on its thread: it runs after all tasks that are ready before it, as they take turns in order.
     pub async fn run(self: Arc<Desk>) {
         loop {
             self.left.notified().await;
@@ -56,13 +56,16 @@ impl Desk {
         }
     }
 
-    pub(crate) fn inbox(&self) -> &Inbox {
-        &self.inbox
+    /// Leaves an event for the core, unless its inbox is full.
+    pub(crate) fn try_leave(&self, event: Event) -> Result<(), TrySendError<Event>> {
+        self.inbox.try_push(event)?;
+        self.left.notify_one();
+        Ok(())
     }
 
-    /// Leaves an event for the core, unless its inbox is full.
-    pub(crate) fn leave(&self, event: Event) -> Result<(), TrySendError<Event>> {
-        self.inbox.try_push(event)?;
+    /// Leaves an event for the core; waits for room. Not for tasks.
+    pub(crate) fn leave(&self, event: Event) -> Result<(), SendError<Event>> {
+        self.inbox.push(event)?;
         self.left.notify_one();
         Ok(())
     }
@@ -177,7 +180,7 @@ mod tests {
                 let tasks =
                     (0..TASKS).map(|_| (desk.clone(), start.clone())).map(|(desk, start)| async move {
                         start.wait().await;
-                        desk.leave(Input::Unreachable(NodeId(1)).into()).expect("there is room");
+                        desk.try_leave(Input::Unreachable(NodeId(1)).into()).expect("there is room");
                     });
                 tasks.collect::<JoinSet<()>>().join_all().await;
             });

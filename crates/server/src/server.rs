@@ -23,7 +23,7 @@ use crate::{
         Applier, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned, ReadJob,
     },
     inbox::{Event, Inbox},
-    network::{Network, NetworkThread},
+    network::{Desk, Network, NetworkThread},
     peer::{GroupInbox, Peers},
     recovery::Recovered,
 };
@@ -102,7 +102,7 @@ impl Server {
             DataFolder::open(&settings.data, &settings.cluster.id, settings.node).map_err(StartError::new)?;
         let recovered = Recovered::open(&folder, &settings, GROUP, notifier(inbox.clone(), fatal.clone()))?;
 
-        let channels = Channels { inbox, events, apply, apply_jobs };
+        let channels = Channels { inbox, events, desk: desk.clone(), apply, apply_jobs };
         let threads =
             Threads::start(&settings, recovered, channels, &gateway, incoming, peers.clone(), fatal)?;
         let (stop, stopped) = watch::channel(false);
@@ -182,6 +182,7 @@ fn notifier(inbox: Inbox, fatal: Fatal) -> pontoon_storage::state::Notify {
 struct Channels {
     inbox: Inbox,
     events: Receiver<Event>,
+    desk: Arc<Desk>,
     apply: UnboundedSender<ApplyJob>,
     apply_jobs: UnboundedReceiver<ApplyJob>,
 }
@@ -197,7 +198,7 @@ impl Threads {
         fatal: Fatal,
     ) -> Result<Threads, StartError> {
         let Recovered { log, restored, machine, seed } = recovered;
-        let Channels { inbox, events, apply, apply_jobs } = channels;
+        let Channels { inbox, events, desk, apply, apply_jobs } = channels;
         let (log_jobs, log_queue) = mpsc::unbounded_channel();
         let (reader, reader_queue) = unbounded();
         let backlog = Arc::new(Backlog::default());
@@ -212,7 +213,7 @@ impl Threads {
             log: log.clone(),
             jobs: log_queue,
             reader: reader.clone(),
-            inbox: inbox.clone(),
+            desk: desk.clone(),
             backlog: backlog.clone(),
             fault_fsync_delay: settings.fault_fsync_delay,
             fatal: fatal.clone(),
@@ -225,7 +226,7 @@ impl Threads {
             machine,
             group: GROUP,
             jobs: apply_jobs,
-            inbox: inbox.clone(),
+            desk,
             gateway: gateway.clone(),
             backlog: backlog.clone(),
             pinned: pinned.clone(),

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 use super::{Backlog, Fatal, Incoming, Pinned};
 use crate::{
     gateway::{Gateway, connection_of},
-    inbox::Inbox,
+    network::Desk,
 };
 
 /// Entries of consecutive jobs are applied as one batch, up to this many jobs.
@@ -61,7 +61,7 @@ pub(crate) struct Applier {
     /// [`super::Core::reads_left`]
     pub(crate) reads_left: Arc<AtomicUsize>,
     pub(crate) jobs: UnboundedReceiver<ApplyJob>,
-    pub(crate) inbox: Inbox,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) gateway: Gateway,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
@@ -184,7 +184,7 @@ impl Applier {
 
     fn tell(&self, input: Input) {
         // The core thread ends only after this one was told to, or after a fatal error.
-        let _ = self.inbox.bring(input.into());
+        let _ = self.desk.leave(input.into());
     }
 }
 

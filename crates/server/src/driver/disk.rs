@@ -9,7 +9,7 @@ use pontoon_storage::Log;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Backlog, Fatal};
-use crate::inbox::Inbox;
+use crate::{inbox::Inbox, network::Desk};
 
 /// Persists that are written together share one fsync; this many at most.
 const PERSISTS_PER_WRITE_MAX: usize = 1024;
@@ -41,7 +41,7 @@ pub(crate) struct LogWriter {
     pub(crate) log: Log,
     pub(crate) jobs: UnboundedReceiver<LogJob>,
     pub(crate) reader: Sender<ReadJob>,
-    pub(crate) inbox: Inbox,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) backlog: Arc<Backlog>,
     /// [`crate::Settings::fault_fsync_delay`]
     pub(crate) fault_fsync_delay: Duration,
@@ -72,7 +72,7 @@ impl LogWriter {
                 {
                     let _ = self.reader.send(ReadJob::Purge);
                 }
-                let _ = self.inbox.bring(Input::Persisted(number).into());
+                let _ = self.desk.leave(Input::Persisted(number).into());
                 persists.clear();
             }
             if stop {

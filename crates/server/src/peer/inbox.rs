@@ -39,12 +39,7 @@ impl PeerSink for GroupInbox {
             PeerEvent::SnapshotReceived { message, .. } => (Input::SnapshotReceived(*message).into(), None),
             PeerEvent::SnapshotSent { to, ok, .. } => (Input::SnapshotSent { to, ok }.into(), None),
         };
-        // Only messages surely come from that thread.
-        let sent = match event {
-            Event::Messages(_) => self.desk.leave(event),
-            _ => self.desk.inbox().try_send(event),
-        };
-        sent.map_err(|error| match error {
+        self.desk.try_leave(event).map_err(|error| match error {
             TrySendError::Full(event) => Undelivered::Full(back(group, from, event)),
             TrySendError::Disconnected(_) => Undelivered::Stopped,
         })
