@@ -14,13 +14,13 @@ use std::{
 use pontoon_sim::{
     scenario::{Report, Scenario},
     shrink::shrink,
-    time::{MS, SECOND},
+    time::SECOND,
     world::{Counts, FaultKind, Traced},
 };
 
 const USAGE: &str = "pontoon-sim --seeds N [--from S]     run N seeds from S on (default: from 1)
 pontoon-sim --seed S [--trace]       run one seed, and say what happens line by line
-            [--faults KIND,... | none] [--clients SESSIONS,PLAIN] [--for-ms N]    with less in it
+            [--faults KIND,... | none] [--clients SESSIONS,PLAIN] [--for-us N]    with less in it
 pontoon-sim lab [--row ROW] [--quick]             run the classic suite's rows against real servers
             [--seed S] [--pontoon PATH]           with this seed; with this binary
 pontoon-sim lab --simulated [--row ROW]           run them in the simulator, each on N seeds (default: 1)
@@ -40,7 +40,7 @@ struct Arguments {
     pontoon: Option<PathBuf>,
     faults: Option<String>,
     clients: Option<String>,
-    for_ms: Option<u64>,
+    for_us: Option<u64>,
     #[cfg(feature = "mutants")]
     mutants: bool,
     /// The place of a mutant to plant.
@@ -64,7 +64,7 @@ fn arguments() -> Result<Arguments, String> {
             "--pontoon" => arguments.pontoon = given.next().map(PathBuf::from),
             "--faults" => arguments.faults = given.next(),
             "--clients" => arguments.clients = given.next(),
-            "--for-ms" => arguments.for_ms = Some(number()?),
+            "--for-us" => arguments.for_us = Some(number()?),
             "--seeds" => arguments.seeds = Some(number()?),
             "--from" => arguments.from = Some(number()?),
             "--seed" => arguments.seed = Some(number()?),
@@ -147,8 +147,8 @@ fn scenario(seed: u64, arguments: &Arguments) -> Result<Scenario, String> {
         scenario.clients =
             counts.ok_or_else(|| format!("--clients {clients}: two numbers are wanted, as in 2,1"))?;
     }
-    if let Some(for_ms) = arguments.for_ms {
-        scenario.faults_for_us = for_ms * MS;
+    if let Some(for_us) = arguments.for_us {
+        scenario.faults_for_us = for_us;
     }
     Ok(scenario)
 }
@@ -157,9 +157,8 @@ fn scenario(seed: u64, arguments: &Arguments) -> Result<Scenario, String> {
 fn replay_shrunk(seed: u64, scenario: &Scenario) -> String {
     let names: Vec<&str> = scenario.faults.kinds.iter().map(|kind| kind.name()).collect();
     let names = if names.is_empty() { "none".to_string() } else { names.join(",") };
-    let (sessions, plain) = scenario.clients;
-    let for_ms = scenario.faults_for_us / MS;
-    format!("{} --faults {names} --clients {sessions},{plain} --for-ms {for_ms}", replay(seed))
+    let Scenario { clients: (sessions, plain), faults_for_us, .. } = scenario;
+    format!("{} --faults {names} --clients {sessions},{plain} --for-us {faults_for_us}", replay(seed))
 }
 
 fn run_one(seed: u64, scenario: &Scenario, traced: Traced) -> bool {
