@@ -10,6 +10,7 @@ use super::{PINNED_TICKS_MAX, READ_PATIENCE_TICKS, Replica};
 use crate::{
     Message, MessageKind, convert,
     io::{Answer, LogRead, NotExecuted, Output, Request, Ticket},
+    patience,
     reads::Question,
     relay::Heard,
 };
@@ -28,7 +29,7 @@ impl Replica {
         let followed = followed && !planted(Mutant::LeaderChangeUnnoticed);
         if followed {
             // A leader has its proposals in its own log; only what is passed on can vanish.
-            let patience = u64::from(self.config.election_ticks) * 2;
+            let patience = patience::shortest(&self.config);
             self.relay.tick(self.now, patience);
             self.calls.tick(self.now, patience);
         }

@@ -14,6 +14,10 @@ fn alone(entries: Vec<Entry>) -> Replica {
 
 /// The first of these voters, with this log.
 fn among(voters: Vec<NodeId>, entries: Vec<Entry>) -> Replica {
+    configured(Config::new(GroupId(1), NodeId(1), 7), voters, entries)
+}
+
+fn configured(config: Config, voters: Vec<NodeId>, entries: Vec<Entry>) -> Replica {
     let conf_state = ConfState { voters, ..ConfState::default() };
     let term = entries.last().map_or(Term(0), |entry| entry.term);
     let restored = Restored {
@@ -22,7 +26,7 @@ fn among(voters: Vec<NodeId>, entries: Vec<Entry>) -> Replica {
         trimmed: (Index(0), Term(0)),
         entries,
     };
-    Replica::new(Config::new(GroupId(1), NodeId(1), 7), restored)
+    Replica::new(config, restored)
 }
 
 /// The entries that are to be written now, and the number of the last write.
@@ -106,6 +110,29 @@ fn what_is_for_the_leader_is_let_go_by_who_does_not_lead() {
     });
     let kinds: Vec<_> = sent.flatten().map(|message| message.kind).collect();
     assert_eq!(kinds, [crate::MessageKind::Propose], "only the opening of its own session");
+}
+
+/// Found by the simulator: with a timeout shorter than an election, what the leader had no room for was proposed once.
+#[test]
+fn what_is_lost_twice_on_its_way_to_the_leader_is_proposed_a_third_time_before_the_timeout() {
+    for request_timeout_ticks in [20, 200] {
+        let config = Config { request_timeout_ticks, ..Config::new(GroupId(1), NodeId(1), 7) };
+        let mut replica = configured(config, vec![NodeId(1), NodeId(2)], Vec::new());
+        let heartbeat = |replica: &mut Replica| {
+            let (msg_type, from, term) = (MessageType::MsgHeartbeat, 2, 5);
+            hear(replica, eraftpb::Message { msg_type, from, term, ..eraftpb::Message::default() })
+        };
+        heartbeat(&mut replica);
+        replica.step(Input::Request(Ticket(1), Request::OpenSession));
+        let mut passed_on = 0;
+        for _ in 1..request_timeout_ticks {
+            let said = sent(&mut replica).into_iter().chain(heartbeat(&mut replica));
+            let proposals = said.filter(|message| message.kind == MessageKind::Propose);
+            passed_on += proposals.map(|message| message.entries.len()).sum::<usize>();
+            replica.step(Input::Tick);
+        }
+        assert!(passed_on >= 3, "{passed_on} times in {request_timeout_ticks} ticks");
+    }
 }
 
 #[test]
