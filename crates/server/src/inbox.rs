@@ -44,13 +44,25 @@ const EVENTS_PER_TURN_MAX: usize = 4096;
 /// Takes events in and performs what follows from them.
 pub(crate) trait Turns: Send {
     /// One turn, with so many events at most.
-    fn turn(&mut self, events_max: usize) -> Turn;
+    fn turn(&mut self, events_max: usize, taker: Taker) -> Turn;
 }
+
+/// Who takes a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// Somebody who must not wait for a disk.
+    Busy,
+    /// Somebody who does at once what work the turn leaves.
+    Working,
+}
+
+/// Work that a turn leaves to its taker. It may wait for a disk, though hardly ever for long, and adds events to the inbox.
+pub(crate) type Work = Box<dyn FnOnce(&Inbox) + Send>;
 
 /// How a turn ended.
 pub(crate) enum Turn {
-    /// There must be a turn at this time, whether there are events or not.
-    Next(Instant),
+    /// There must be a turn at this time, whether there are events or not. A working taker has this to do now.
+    Next(Instant, Vec<Work>),
     /// There is to be no further one.
     Last,
 }
@@ -94,13 +106,14 @@ impl Inbox {
         self.queue.send(event)
     }
 
-    /// Takes turns on this thread until the last one.
-    pub(crate) fn run(&self, core: Box<dyn Turns>) {
+    /// Takes turns on this thread until the last one, and looks around after each: at the latest when the next is due.
+    pub(crate) fn run(&self, core: Box<dyn Turns>, mut look_around: impl FnMut()) {
         let _ = self.shared.thread.set(thread::current());
         *self.lock() = Some(core);
         loop {
-            let next = self.turn(&mut self.lock(), EVENTS_PER_TURN_MAX);
-            let Some(next) = next else { return };
+            let turn = self.turn(&mut self.lock(), EVENTS_PER_TURN_MAX, Taker::Busy);
+            let Turn::Next(next, _) = turn else { return };
+            look_around();
             fence(Ordering::SeqCst);
             if self.queue.is_empty() {
                 thread::park_timeout(next.saturating_duration_since(Instant::now()));
@@ -109,19 +122,23 @@ impl Inbox {
     }
 
     /// Sees to it that what was added is taken in: takes the core's turn, if nobody is at it. The caller must hold no lock that the core
-    /// could want.
-    pub(crate) fn attend(&self) {
+    /// could want. Returns what a working taker has to do now.
+    pub(crate) fn attend(&self, taker: Taker) -> Vec<Work> {
         // Whoever has the lock looks at the queue after letting it go; the fences make one of the two see the other.
         fence(Ordering::SeqCst);
         if self.queue.is_empty() {
-            return;
+            return Vec::new();
         }
-        let Ok(mut core) = self.shared.core.try_lock() else { return };
-        let next = self.turn(&mut core, EVENTS_BESIDE_MAX);
+        let Ok(mut core) = self.shared.core.try_lock() else { return Vec::new() };
+        let turn = self.turn(&mut core, EVENTS_BESIDE_MAX, taker);
         drop(core);
         fence(Ordering::SeqCst);
-        if next.is_none() || !self.queue.is_empty() {
+        if matches!(turn, Turn::Last) || !self.queue.is_empty() {
             self.wake();
+        }
+        match turn {
+            Turn::Next(_, work) => work,
+            Turn::Last => Vec::new(),
         }
     }
 
@@ -132,15 +149,12 @@ impl Inbox {
         }
     }
 
-    /// When the next turn is due at the latest; none: there is to be none.
-    fn turn(&self, core: &mut Option<Box<dyn Turns>>, events_max: usize) -> Option<Instant> {
-        match core.as_mut()?.turn(events_max) {
-            Turn::Next(next) => Some(next),
-            Turn::Last => {
-                *core = None;
-                None
-            }
+    fn turn(&self, core: &mut Option<Box<dyn Turns>>, events_max: usize, taker: Taker) -> Turn {
+        let turn = core.as_mut().map_or(Turn::Last, |core| core.turn(events_max, taker));
+        if matches!(turn, Turn::Last) {
+            *core = None;
         }
+        turn
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Box<dyn Turns>>> {
@@ -163,14 +177,14 @@ mod tests {
     }
 
     impl Turns for Witness {
-        fn turn(&mut self, events_max: usize) -> Turn {
+        fn turn(&mut self, events_max: usize, _: Taker) -> Turn {
             for event in self.events.try_iter().take(events_max) {
                 let Event::Input(input) = event else { return Turn::Last };
                 let Input::Unreachable(number) = *input else { panic!("{input:?}") };
                 self.seen.send((number.0, thread::current().id())).expect("the test looks");
             }
             // No turn comes by itself within a test's patience: each event must see to its own.
-            Turn::Next(Instant::now() + PATIENCE * 2)
+            Turn::Next(Instant::now() + PATIENCE * 2, Vec::new())
         }
     }
 
@@ -184,7 +198,7 @@ mod tests {
         let (inbox, events) = Inbox::new(16);
         let (teller, seen) = mpsc::channel();
         let (core, turns) = (Witness { events, seen: teller }, inbox.clone());
-        let thread = thread::spawn(move || turns.run(Box::new(core)));
+        let thread = thread::spawn(move || turns.run(Box::new(core), || ()));
         // The first event tells that the core is there; who takes it in is not said.
         inbox.send(event(0)).expect("there is room");
         seen.recv_timeout(PATIENCE).expect("an event is taken in");
@@ -193,7 +207,7 @@ mod tests {
 
     fn bring(inbox: &Inbox, event: Event) -> Result<(), SendError<Event>> {
         inbox.push(event)?;
-        inbox.attend();
+        inbox.attend(Taker::Busy);
         Ok(())
     }
 

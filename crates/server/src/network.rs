@@ -5,11 +5,20 @@
 //! turn once, for all they left. What the log and apply threads have done is left at the first thread's desk. Answers go the other way:
 //! one wake-up of a thread carries those to all of its connections. (Threads with a runtime each, without work stealing: as memcached
 //! and Envoy have it.)
+//!
+//! A thread also does what little work a turn leaves to its taker: to change threads twice costs more. If that takes long,
+//! somebody stands in for it at its sockets.
+
+mod stand_in;
 
 use std::{
     io,
     num::NonZero,
-    sync::{Arc, Mutex},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -17,11 +26,13 @@ use std::{
 use crossbeam_channel::{SendError, TrySendError};
 use pontoon_replica::Answer;
 use tokio::{
-    runtime::{Builder, Handle},
+    runtime::{Builder, Handle, Runtime},
     sync::{Notify, mpsc::UnboundedSender, oneshot},
 };
 
-use crate::inbox::{Event, Inbox};
+pub(crate) use self::stand_in::StandIns;
+use self::stand_in::{Post, StandIn};
+use crate::inbox::{Event, Inbox, Taker, Work};
 
 /// How long a stopping thread waits for work that it gave to others (files of snapshots, names of members).
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -35,20 +46,40 @@ pub struct Desk {
     /// There is something at the desk.
     left: Notify,
     answers: Mutex<Vec<(UnboundedSender<AnswerBatch>, AnswerBatch)>>,
+    /// What turns left to be done, and that there is some.
+    work: Mutex<Vec<Work>>,
+    has_work: Notify,
+    /// How often the thread has begun work or ended it: odd while it is at work.
+    changes: AtomicU64,
+    /// It has ended it.
+    done: Notify,
 }
 
 impl Desk {
     /// One before this inbox; [`Desk::run`] serves it.
     pub fn new(inbox: Inbox) -> Arc<Desk> {
-        Arc::new(Desk { inbox, left: Notify::new(), answers: Mutex::default() })
+        Arc::new(Desk {
+            inbox,
+            left: Notify::new(),
+            answers: Mutex::default(),
+            work: Mutex::default(),
+            has_work: Notify::new(),
+            changes: AtomicU64::new(0),
+            done: Notify::new(),
+        })
     }
 
     /// Serves the desk, on its thread: it runs after all tasks that are ready before it, as they take turns in order.
     pub async fn run(self: Arc<Desk>) {
         loop {
             self.left.notified().await;
-            self.inbox.attend();
-            let answers = std::mem::take(&mut *self.answers.lock().expect("no panic holds this lock"));
+            let taker = if self.work_at_hand().is_some() { Taker::Busy } else { Taker::Working };
+            let work = self.inbox.attend(taker);
+            if !work.is_empty() {
+                lock(&self.work).extend(work);
+                self.has_work.notify_one();
+            }
+            let answers = std::mem::take(&mut *lock(&self.answers));
             for (connection, batch) in answers {
                 // A connection that has just ended wants no answers.
                 let _ = connection.send(batch);
@@ -75,9 +106,52 @@ impl Desk {
         &self,
         batches: impl IntoIterator<Item = (UnboundedSender<AnswerBatch>, AnswerBatch)>,
     ) {
-        self.answers.lock().expect("no panic holds this lock").extend(batches);
+        lock(&self.answers).extend(batches);
         self.left.notify_one();
     }
+
+    /// Waits for work.
+    async fn work(&self) -> Vec<Work> {
+        loop {
+            let work = std::mem::take(&mut *lock(&self.work));
+            if !work.is_empty() {
+                return work;
+            }
+            self.has_work.notified().await;
+        }
+    }
+
+    /// Does this work, and what follows from it.
+    fn perform(&self, mut work: Vec<Work>) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        while !work.is_empty() {
+            work.into_iter().for_each(|piece| piece(&self.inbox));
+            work = self.inbox.attend(Taker::Working);
+        }
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.done.notify_waiters();
+    }
+
+    /// The number of the work that the thread is at.
+    fn work_at_hand(&self) -> Option<u64> {
+        Some(self.changes.load(Ordering::Acquire)).filter(|number| number % 2 == 1)
+    }
+
+    /// Waits until the thread is done with this work.
+    async fn done_with(&self, work: u64) {
+        loop {
+            let mut done = pin!(self.done.notified());
+            done.as_mut().enable();
+            if self.work_at_hand() != Some(work) {
+                return;
+            }
+            done.await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no panic holds this lock")
 }
 
 /// A network thread, for those who put tasks on it.
@@ -92,8 +166,15 @@ pub struct NetworkThread {
 /// Network threads.
 pub struct Network {
     threads: Vec<NetworkThread>,
-    /// Each ends when its sender is gone.
-    running: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
+    running: Vec<Running>,
+}
+
+struct Running {
+    runtime: Weak<Runtime>,
+    stand_in: StandIn,
+    /// The thread ends when this is gone.
+    end: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Network {
@@ -102,17 +183,30 @@ impl Network {
         let mut network = Network { threads: Vec::new(), running: Vec::new() };
         for _ in 0..threads.get() {
             let runtime = Builder::new_current_thread().enable_all().thread_name("pontoon-block").build()?;
-            let desk = Desk::new(inbox.clone());
+            let (runtime, desk, stand_in) = (Arc::new(runtime), Desk::new(inbox.clone()), StandIn::default());
             runtime.spawn(desk.clone().run());
-            network.threads.push(NetworkThread { runtime: runtime.handle().clone(), desk });
+            network.threads.push(NetworkThread { runtime: runtime.handle().clone(), desk: desk.clone() });
             let (end, ended) = oneshot::channel();
+            let (weak, its_stand_in) = (Arc::downgrade(&runtime), stand_in.clone());
             let thread = thread::Builder::new().name("pontoon-net".to_string()).spawn(move || {
-                let _ = runtime.block_on(ended);
-                runtime.shutdown_timeout(FAREWELL);
+                serve(&runtime, &desk, ended);
+                let _ = lock(&its_stand_in).take().map(JoinHandle::join);
+                if let Some(runtime) = Arc::into_inner(runtime) {
+                    runtime.shutdown_timeout(FAREWELL);
+                }
             })?;
-            network.running.push((end, thread));
+            network.running.push(Running { runtime: weak, stand_in, end, thread });
         }
         Ok(network)
+    }
+
+    /// Those who look after the threads.
+    pub(crate) fn stand_ins(&self) -> StandIns {
+        let post = |(thread, running): (&NetworkThread, &Running)| {
+            let (runtime, desk) = (running.runtime.clone(), thread.desk.clone());
+            Post { runtime, desk, stand_in: running.stand_in.clone(), seen: None }
+        };
+        StandIns(self.threads.iter().zip(&self.running).map(post).collect())
     }
 
     /// All of them.
@@ -127,10 +221,24 @@ impl Network {
 
     /// Ends all tasks and threads.
     pub fn stop(self) {
-        for (end, thread) in self.running {
+        for Running { end, thread, .. } in self.running {
             drop(end);
             let _ = thread.join();
         }
+    }
+}
+
+/// A network thread's life: its tasks, and the work that they leave.
+fn serve(runtime: &Runtime, desk: &Desk, mut ended: oneshot::Receiver<()>) {
+    let next = async |ended: &mut oneshot::Receiver<()>| {
+        tokio::select! {
+            biased;
+            _ = ended => None,
+            work = desk.work() => Some(work),
+        }
+    };
+    while let Some(work) = runtime.block_on(next(&mut ended)) {
+        desk.perform(work);
     }
 }
 
@@ -155,12 +263,12 @@ mod tests {
     }
 
     impl Turns for Witness {
-        fn turn(&mut self, events_max: usize) -> Turn {
+        fn turn(&mut self, events_max: usize, _: Taker) -> Turn {
             let events: Vec<Event> = self.events.try_iter().take(events_max).collect();
             let stop = events.iter().any(|event| matches!(event, Event::Stop));
             self.seen.send(events.len()).expect("the test looks");
             // No turn comes by itself within a test's patience.
-            if stop { Turn::Last } else { Turn::Next(Instant::now() + PATIENCE * 2) }
+            if stop { Turn::Last } else { Turn::Next(Instant::now() + PATIENCE * 2, Vec::new()) }
         }
     }
 
@@ -170,7 +278,7 @@ mod tests {
         let (inbox, events) = Inbox::new(64);
         let (teller, seen) = mpsc::channel();
         let (core, turns) = (Witness { events, seen: teller }, inbox.clone());
-        let core = thread::spawn(move || turns.run(Box::new(core)));
+        let core = thread::spawn(move || turns.run(Box::new(core), || ()));
         let desk = Desk::new(inbox.clone());
         let runtime = Builder::new_current_thread().build().expect("a runtime");
         runtime.spawn(desk.clone().run());
@@ -195,5 +303,55 @@ mod tests {
         assert!((0..100).any(|_| turns() == [TASKS]));
         inbox.send(Event::Stop).expect("the core is there");
         core.join().expect("no panic");
+    }
+
+    /// Leaves work to the first working taker: it tells that it has begun, and ends when it is let go.
+    struct Employer {
+        events: Receiver<Event>,
+        work: Option<Work>,
+    }
+
+    impl Turns for Employer {
+        fn turn(&mut self, events_max: usize, taker: Taker) -> Turn {
+            if self.events.try_iter().take(events_max).any(|event| matches!(event, Event::Stop)) {
+                return Turn::Last;
+            }
+            let work = (taker == Taker::Working).then(|| self.work.take()).flatten();
+            Turn::Next(Instant::now() + Duration::from_millis(5), work.into_iter().collect())
+        }
+    }
+
+    #[test]
+    fn while_a_threads_work_takes_long_its_tasks_run_all_the_same() {
+        let (inbox, events) = Inbox::new(64);
+        let network = Network::start(NonZero::<usize>::MIN, &inbox).expect("a thread");
+        let (began, has_begun) = mpsc::channel();
+        let (let_go, until_let_go) = mpsc::channel::<()>();
+        let work: Work = Box::new(move |_| {
+            began.send(thread::current().id()).expect("the test looks");
+            let _ = until_let_go.recv();
+        });
+        let core = Employer { events, work: Some(work) };
+        let (turns, mut stand_ins) = (inbox.clone(), network.stand_ins());
+        let core = thread::spawn(move || turns.run(Box::new(core), || stand_ins.look()));
+        let NetworkThread { runtime, desk } = network.first().clone();
+        // The core thread may take an event in by itself, and does no work.
+        let worker = (0..1_000).find_map(|_| {
+            desk.try_leave(Input::Unreachable(NodeId(1)).into()).expect("there is room");
+            has_begun.recv_timeout(Duration::from_millis(20)).ok()
+        });
+        let run_a_task = || {
+            let (told, tells) = mpsc::channel();
+            runtime.spawn(async move { told.send(thread::current().id()) });
+            tells.recv_timeout(PATIENCE).expect("the task runs")
+        };
+        let stand_in = run_a_task();
+        assert_ne!(Some(stand_in), worker);
+        let_go.send(()).expect("the work is still at hand");
+        let back = (0..10_000).any(|_| Some(run_a_task()) == worker);
+        assert!(back, "the thread serves its sockets again");
+        inbox.send(Event::Stop).expect("the core is there");
+        core.join().expect("no panic");
+        network.stop();
     }
 }

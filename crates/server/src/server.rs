@@ -12,7 +12,7 @@ use pontoon_kv::GroupId;
 use pontoon_replica::{Config, Input, Replica};
 use pontoon_storage::{DataFolder, state::Notice};
 use tokio::sync::{
-    mpsc::{self, UnboundedReceiver, UnboundedSender},
+    mpsc::{self, UnboundedSender},
     watch,
 };
 
@@ -20,10 +20,11 @@ use crate::{
     Gateway, Settings,
     client::{Digest, Listener},
     driver::{
-        Applier, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned, ReadJob,
+        Applier, Apply, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned,
+        ReadJob,
     },
     inbox::{Event, Inbox},
-    network::{Desk, Network, NetworkThread},
+    network::{Desk, Network, NetworkThread, StandIns},
     peer::{GroupInbox, Peers},
     recovery::Recovered,
 };
@@ -71,7 +72,7 @@ struct Threads {
     inbox: Inbox,
     log: UnboundedSender<LogJob>,
     reader: Sender<ReadJob>,
-    apply: UnboundedSender<ApplyJob>,
+    apply: Arc<Apply>,
     core: JoinHandle<()>,
     workers: Vec<JoinHandle<()>>,
 }
@@ -83,7 +84,6 @@ impl Server {
         let (inbox, events) = Inbox::new(INBOX_LEN_MAX);
         let network = Network::start(network_threads(), &inbox).map_err(StartError::new)?;
         let NetworkThread { runtime, desk } = network.first();
-        let (apply, apply_jobs) = mpsc::unbounded_channel();
         let gateway = Gateway::default();
         // Ports first: a taken one must leave the folder as it was.
         let listener = runtime.block_on(Listener::bind(&settings)).map_err(StartError::new)?;
@@ -102,7 +102,7 @@ impl Server {
             DataFolder::open(&settings.data, &settings.cluster.id, settings.node).map_err(StartError::new)?;
         let recovered = Recovered::open(&folder, &settings, GROUP, notifier(inbox.clone(), fatal.clone()))?;
 
-        let channels = Channels { inbox, events, desk: desk.clone(), apply, apply_jobs };
+        let channels = Channels { inbox, events, desk: desk.clone(), stand_ins: network.stand_ins() };
         let threads =
             Threads::start(&settings, recovered, channels, &gateway, incoming, peers.clone(), fatal)?;
         let (stop, stopped) = watch::channel(false);
@@ -159,15 +159,11 @@ fn network_threads() -> NonZero<usize> {
 }
 
 /// Digests of the whole state, made by the apply thread and a helper of it.
-fn digest(apply: UnboundedSender<ApplyJob>) -> Digest {
+fn digest(apply: Arc<Apply>) -> Digest {
     Arc::new(move || {
         let (teller, told) = tokio::sync::oneshot::channel();
-        let asked = apply.send(ApplyJob::Digest(teller));
-        Box::pin(async move {
-            let stopping = "this server is stopping";
-            asked.map_err(|_| stopping)?;
-            told.await.map_err(|_| stopping.to_string())?
-        })
+        apply.push(ApplyJob::Digest(teller));
+        Box::pin(async move { told.await.map_err(|_| "this server is stopping".to_string())? })
     })
 }
 
@@ -183,8 +179,7 @@ struct Channels {
     inbox: Inbox,
     events: Receiver<Event>,
     desk: Arc<Desk>,
-    apply: UnboundedSender<ApplyJob>,
-    apply_jobs: UnboundedReceiver<ApplyJob>,
+    stand_ins: StandIns,
 }
 
 impl Threads {
@@ -198,7 +193,7 @@ impl Threads {
         fatal: Fatal,
     ) -> Result<Threads, StartError> {
         let Recovered { log, restored, machine, seed } = recovered;
-        let Channels { inbox, events, desk, apply, apply_jobs } = channels;
+        let Channels { inbox, events, desk, mut stand_ins } = channels;
         let (log_jobs, log_queue) = mpsc::unbounded_channel();
         let (reader, reader_queue) = unbounded();
         let backlog = Arc::new(Backlog::default());
@@ -225,14 +220,12 @@ impl Threads {
             reads_left: reads_left.clone(),
             machine,
             group: GROUP,
-            jobs: apply_jobs,
-            desk,
             gateway: gateway.clone(),
             backlog: backlog.clone(),
             pinned: pinned.clone(),
             incoming,
-            fatal,
         };
+        let apply = Apply::new(applier, desk, fatal);
         let core = Core {
             group: GROUP,
             replica,
@@ -248,15 +241,19 @@ impl Threads {
             backlog,
             pinned,
             told: Vec::new(),
+            work: None,
             peers,
         };
         let workers = vec![
             spawn("pontoon-log", move || writer.run())?,
             spawn("pontoon-reader", move || log_reader.run())?,
-            spawn("pontoon-apply", move || applier.run())?,
+            spawn("pontoon-apply", {
+                let apply = apply.clone();
+                move || apply.run()
+            })?,
         ];
         let turns = inbox.clone();
-        let core = spawn("pontoon-core", move || turns.run(Box::new(core)))?;
+        let core = spawn("pontoon-core", move || turns.run(Box::new(core), || stand_ins.look()))?;
         Ok(Threads { inbox, log: log_jobs, reader, apply, core, workers })
     }
 
@@ -265,8 +262,8 @@ impl Threads {
         // A thread that has failed is gone already.
         let _ = self.inbox.send(Event::Stop);
         let _ = self.core.join();
-        let _ =
-            (self.log.send(LogJob::Stop), self.reader.send(ReadJob::Stop), self.apply.send(ApplyJob::Stop));
+        let _ = (self.log.send(LogJob::Stop), self.reader.send(ReadJob::Stop));
+        self.apply.push(ApplyJob::Stop);
         for worker in self.workers {
             let _ = worker.join();
         }

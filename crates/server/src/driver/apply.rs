@@ -1,12 +1,13 @@
-//! The apply thread: steps the state machine, executes reads, pins and installs snapshots.
+//! Applying: steps the state machine, executes reads, pins and installs snapshots. It has a thread; a little of it, with nothing before
+//! it, is done by whoever took the core's turn.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use pontoon_kv::{
@@ -15,11 +16,12 @@ use pontoon_kv::{
 };
 use pontoon_replica::{Answer, Input, NotExecuted, SnapshotMeta, Ticket};
 use pontoon_storage::{StateStore, state::StateHandle};
-use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
+use tokio::sync::oneshot;
 
-use super::{Backlog, Fatal, Incoming, Pinned};
+use super::{Backlog, Fatal, Incoming, Pinned, jobs::Jobs};
 use crate::{
     gateway::{Gateway, connection_of},
+    inbox::{Event, Work},
     network::Desk,
 };
 
@@ -33,7 +35,10 @@ const BATCH_BYTES_MAX: u64 = 16 << 20;
 /// as large as those that it has seen; this bounds what a first wrong guess may cost.)
 const READ_REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// What the apply thread does, in order.
+/// What took less time was quick.
+const QUICK: Duration = Duration::from_millis(1);
+
+/// What there is to be done, in order.
 pub(crate) enum ApplyJob {
     /// Apply these entries, of this many bytes.
     Apply { entries: Vec<Entry>, bytes: u64 },
@@ -53,73 +58,120 @@ pub(crate) enum ApplyJob {
     Stop,
 }
 
-/// The apply thread's belongings.
+/// The jobs, and who does them.
+pub(crate) struct Apply {
+    jobs: Jobs<ApplyJob>,
+    applier: Mutex<Applier>,
+    desk: Arc<Desk>,
+    fatal: Fatal,
+    /// Whether what was done last took little time.
+    quick: AtomicBool,
+}
+
+/// What it takes to do them.
 pub(crate) struct Applier {
     pub(crate) machine: Machine<StateStore>,
     pub(crate) group: GroupId,
     pub(crate) state: StateHandle,
     /// [`super::Core::reads_left`]
     pub(crate) reads_left: Arc<AtomicUsize>,
-    pub(crate) jobs: UnboundedReceiver<ApplyJob>,
-    pub(crate) desk: Arc<Desk>,
     pub(crate) gateway: Gateway,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
     pub(crate) incoming: Arc<Incoming>,
-    pub(crate) fatal: Fatal,
 }
 
-impl Applier {
-    pub(crate) fn run(mut self) {
-        let mut jobs = Vec::new();
-        while self.jobs.blocking_recv_many(&mut jobs, JOBS_PER_BATCH_MAX) > 0 {
-            let mut entries = Vec::new();
-            let mut bytes = 0;
-            for job in jobs.drain(..) {
-                if let ApplyJob::Apply { entries: next, bytes: next_bytes } = job {
-                    entries.extend(next);
-                    bytes += next_bytes;
-                    if bytes < BATCH_BYTES_MAX {
-                        continue;
-                    }
-                    if let Err(error) = self.apply(std::mem::take(&mut entries), std::mem::take(&mut bytes)) {
-                        return self.fatal.report(error);
-                    }
-                    continue;
-                }
-                let done = self
-                    .apply(std::mem::take(&mut entries), std::mem::take(&mut bytes))
-                    .and_then(|()| self.perform(job));
-                match done {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => return self.fatal.report(error),
-                }
-            }
-            if let Err(error) = self.apply(entries, bytes) {
-                return self.fatal.report(error);
-            }
+impl Apply {
+    /// None are to be done yet. What comes of those that the thread does is left at this desk.
+    pub(crate) fn new(applier: Applier, desk: Arc<Desk>, fatal: Fatal) -> Arc<Apply> {
+        let (jobs, applier) = (Jobs::default(), Mutex::new(applier));
+        Arc::new(Apply { jobs, applier, desk, fatal, quick: AtomicBool::new(true) })
+    }
+
+    /// Leaves a job to the thread.
+    pub(crate) fn push(&self, job: ApplyJob) {
+        self.jobs.push(job);
+    }
+
+    /// Whether the caller may do the next job: no others come first, and the last was quick. If so, it must ([`Apply::claimed`]).
+    pub(crate) fn claim(&self) -> bool {
+        self.quick.load(Ordering::Relaxed) && self.jobs.claim()
+    }
+
+    /// The job that was claimed, as work.
+    pub(crate) fn claimed(self: &Arc<Apply>, job: ApplyJob) -> Work {
+        let apply = self.clone();
+        Box::new(move |inbox| apply.perform(vec![job], |event| drop(inbox.push(event))))
+    }
+
+    /// Does the jobs, on the thread.
+    pub(crate) fn run(&self) {
+        while let Some(jobs) = self.jobs.next(JOBS_PER_BATCH_MAX) {
+            self.perform(jobs, |event| drop(self.desk.leave(event)));
         }
     }
 
-    fn apply(&mut self, entries: Vec<Entry>, bytes: u64) -> Result<(), StoreError> {
-        let Some(last) = entries.last() else { return Ok(()) };
-        let index = last.index;
+    /// Does jobs that are at hand.
+    fn perform(&self, jobs: Vec<ApplyJob>, tell: impl Fn(Event)) {
+        let began = Instant::now();
+        let goes_on = self.applier.lock().expect("no panic holds this lock").perform_all(jobs, tell);
+        self.quick.store(began.elapsed() < QUICK, Ordering::Relaxed);
+        match goes_on {
+            Ok(true) => return self.jobs.done(),
+            Ok(false) => {}
+            Err(error) => self.fatal.report(error),
+        }
+        self.jobs.close();
+    }
+}
+
+impl Applier {
+    /// False: no more are to be done.
+    fn perform_all(&mut self, jobs: Vec<ApplyJob>, tell: impl Fn(Event)) -> Result<bool, StoreError> {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for job in jobs {
+            let next = match job {
+                ApplyJob::Apply { entries: next, bytes: next_bytes } => {
+                    entries.extend(next);
+                    bytes += next_bytes;
+                    None
+                }
+                next => Some(next),
+            };
+            if (next.is_some() || bytes >= BATCH_BYTES_MAX) && !entries.is_empty() {
+                let applied = self.apply(std::mem::take(&mut entries), std::mem::take(&mut bytes))?;
+                tell(applied.into());
+            }
+            if let Some(next) = next
+                && !self.perform(next, &tell)?
+            {
+                return Ok(false);
+            }
+        }
+        if !entries.is_empty() {
+            let applied = self.apply(entries, bytes)?;
+            tell(applied.into());
+        }
+        Ok(true)
+    }
+
+    /// Applies these entries; the core is to hear of it.
+    fn apply(&mut self, entries: Vec<Entry>, bytes: u64) -> Result<Input, StoreError> {
+        let index = entries.last().expect("there is something to apply").index;
         let outcomes = self.machine.apply(&entries)?;
         self.backlog.done(bytes);
         let (sessions, state_bytes) = (self.machine.sessions() as u64, self.state.disk_bytes());
         self.gateway.update(|status| (status.sessions, status.state_bytes) = (sessions, state_bytes));
-        self.tell(Input::Applied { index, outcomes });
-        Ok(())
+        Ok(Input::Applied { index, outcomes })
     }
 
-    /// False: the thread is to end.
-    fn perform(&mut self, job: ApplyJob) -> Result<bool, StoreError> {
+    /// False: no more are to be done.
+    fn perform(&mut self, job: ApplyJob, tell: impl Fn(Event)) -> Result<bool, StoreError> {
         match job {
             ApplyJob::Apply { .. } => unreachable!("the caller collects these"),
             ApplyJob::Read(reads) => self.read(reads)?,
-            ApplyJob::Pin(to) => self.pin(to)?,
-            ApplyJob::Install(meta) => self.install(meta)?,
+            ApplyJob::Pin(to) => self.pin(to, tell)?,
+            ApplyJob::Install(meta) => self.install(meta, tell)?,
             ApplyJob::Discard(meta) => drop(self.incoming.take(&meta)),
             ApplyJob::Flush => self.state.request_flush(),
             ApplyJob::Digest(teller) => self.digest(teller),
@@ -146,15 +198,15 @@ impl Applier {
         Ok(())
     }
 
-    fn pin(&mut self, to: NodeId) -> Result<(), StoreError> {
+    fn pin(&mut self, to: NodeId, tell: impl Fn(Event)) -> Result<(), StoreError> {
         let snapshot = SnapshotWriter::new(self.machine.view(), self.group)?;
         let meta = meta_of(snapshot.header());
         self.pinned.pin(to, snapshot);
-        self.tell(Input::SnapshotBuilt { to, meta });
+        tell(Input::SnapshotBuilt { to, meta }.into());
         Ok(())
     }
 
-    fn install(&mut self, meta: SnapshotMeta) -> Result<(), StoreError> {
+    fn install(&mut self, meta: SnapshotMeta, tell: impl Fn(Event)) -> Result<(), StoreError> {
         let started = Instant::now();
         let staged = self.incoming.take(&meta);
         let staged = staged
@@ -167,7 +219,7 @@ impl Applier {
             "the snapshot's state is of the index that announced it"
         );
         tracing::info!(index = meta.index.0, ms = started.elapsed().as_millis() as u64, "snapshot installed");
-        self.tell(Input::SnapshotInstalled(meta));
+        tell(Input::SnapshotInstalled(meta).into());
         Ok(())
     }
 
@@ -180,11 +232,6 @@ impl Applier {
             // Whoever asked may have left.
             let _ = teller.send(hash.map(|hash| format!("{index}:{hash:032x}")));
         });
-    }
-
-    fn tell(&self, input: Input) {
-        // The core thread ends only after this one was told to, or after a fatal error.
-        let _ = self.desk.leave(input.into());
     }
 }
 

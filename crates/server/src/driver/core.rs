@@ -11,21 +11,26 @@ use std::{
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
-use pontoon_kv::{Command, GroupId};
+use pontoon_kv::{Command, Entry, GroupId};
 use pontoon_replica::{Answer, Input, Output, Replica, Role, SnapshotMeta, Ticket};
 use pontoon_storage::state::StateHandle;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{ApplyJob, Backlog, LogJob, Pinned, ReadJob};
+use super::{Apply, ApplyJob, Backlog, LogJob, Pinned, ReadJob};
 use crate::{
     gateway::{Gateway, connection_of},
-    inbox::{Event, Turn, Turns},
+    inbox::{Event, Taker, Turn, Turns, Work},
     peer::Peers,
 };
 
 /// After a pause of the process (or of the machine) at most this many ticks are made up for: time that nobody could act in
 /// must not count as silence of the leader.
 const TICKS_MADE_UP_MAX: u32 = 2;
+
+/// Whoever takes a turn applies so many bytes itself, or does so many reads. With more, another thread does better: the sockets have
+/// more meanwhile.
+const LITTLE_BYTES_MAX: u64 = 4096;
+const LITTLE_READS_MAX: usize = 2;
 
 /// The core's belongings.
 pub(crate) struct Core {
@@ -37,22 +42,26 @@ pub(crate) struct Core {
     pub(crate) gateway: Gateway,
     pub(crate) log: UnboundedSender<LogJob>,
     pub(crate) reader: Sender<ReadJob>,
-    pub(crate) apply: UnboundedSender<ApplyJob>,
+    pub(crate) apply: Arc<Apply>,
     pub(crate) state: StateHandle,
-    /// Jobs with reads that the apply thread has not finished.
+    /// Jobs with reads that are not done.
     pub(crate) reads_left: Arc<AtomicUsize>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) pinned: Arc<Pinned>,
     /// Snapshots of which the replica was told in this turn.
     pub(crate) told: Vec<SnapshotMeta>,
+    /// What this turn leaves to its taker; none: the taker does no work.
+    pub(crate) work: Option<Vec<Work>>,
     pub(crate) peers: Option<Arc<Peers>>,
 }
 
 impl Turns for Core {
-    fn turn(&mut self, events_max: usize) -> Turn {
+    fn turn(&mut self, events_max: usize, taker: Taker) -> Turn {
+        self.work = (taker == Taker::Working).then(Vec::new);
         for _ in 0..events_max {
             match self.inbox.try_recv() {
                 Ok(Event::Stop) => {
+                    self.work = None;
                     self.perform_outputs();
                     return Turn::Last;
                 }
@@ -62,7 +71,7 @@ impl Turns for Core {
         }
         self.tick_if_due();
         self.perform_outputs();
-        Turn::Next(self.next_tick)
+        Turn::Next(self.next_tick, std::mem::take(&mut self.work).unwrap_or_default())
     }
 }
 
@@ -108,13 +117,13 @@ impl Core {
         }
         // What the replica did not want installed now, it never will: its sender starts anew if need be.
         for unwanted in std::mem::take(&mut self.told) {
-            drop(self.apply.send(ApplyJob::Discard(unwanted)));
+            self.apply.push(ApplyJob::Discard(unwanted));
         }
         self.publish();
     }
 
     fn perform(&mut self, output: Output) {
-        // The threads behind these channels end after this one; a failed one has reported the reason, and the server stops.
+        // The threads behind these end after this one; a failed one has reported the reason, and the server stops.
         match output {
             Output::Send(messages) => {
                 if let Some(peers) = &self.peers {
@@ -122,32 +131,42 @@ impl Core {
                 }
             }
             Output::Persist(persist) => drop(self.log.send(LogJob::Persist(persist))),
-            Output::Apply(entries) => {
-                let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
-                self.backlog.add(bytes);
-                drop(self.apply.send(ApplyJob::Apply { entries, bytes }));
-            }
+            Output::Apply(entries) => self.apply(entries),
             Output::Read(reads) => self.read(reads),
             Output::Answer(answers) => self.gateway.answer(answers),
             Output::ReadLog { low, high, bytes_max } => {
                 drop(self.reader.send(ReadJob::Read { low, high, bytes_max }))
             }
-            Output::BuildSnapshot { to } => drop(self.apply.send(ApplyJob::Pin(to))),
+            Output::BuildSnapshot { to } => self.apply.push(ApplyJob::Pin(to)),
             Output::ReleaseSnapshot { to } => self.pinned.release(to),
             Output::SendSnapshot(message) => self.send_snapshot(message),
             Output::InstallSnapshot(meta) => {
                 if let Some(at) = self.told.iter().position(|told| *told == meta) {
                     self.told.remove(at);
                 }
-                drop(self.apply.send(ApplyJob::Install(meta)));
+                self.apply.push(ApplyJob::Install(meta));
             }
-            Output::FlushState => drop(self.apply.send(ApplyJob::Flush)),
+            Output::FlushState => self.apply.push(ApplyJob::Flush),
         }
     }
 
-    /// Answers what is known without a look at the disk; the rest is for the apply thread. Nothing overtakes a read that is there: on
+    fn apply(&mut self, entries: Vec<Entry>) {
+        let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+        self.backlog.add(bytes);
+        self.leave(ApplyJob::Apply { entries, bytes }, bytes <= LITTLE_BYTES_MAX);
+    }
+
+    /// Leaves a job to whoever took the turn if it is little, else to the apply thread.
+    fn leave(&mut self, job: ApplyJob, little: bool) {
+        match &mut self.work {
+            Some(work) if little && self.apply.claim() => work.push(self.apply.claimed(job)),
+            _ => self.apply.push(job),
+        }
+    }
+
+    /// Answers what is known without a look at the disk; the rest is applying's. Nothing overtakes a read that is there: on
     /// one connection reads of a key are as if one were executed after the other.
-    fn read(&self, reads: Reads) {
+    fn read(&mut self, reads: Reads) {
         let (answers, left) = match self.reads_left.load(Ordering::Acquire) {
             0 => {
                 let known = self.state.known();
@@ -160,7 +179,8 @@ impl Core {
         }
         if !left.is_empty() {
             self.reads_left.fetch_add(1, Ordering::AcqRel);
-            drop(self.apply.send(ApplyJob::Read(left)));
+            let little = left.len() <= LITTLE_READS_MAX;
+            self.leave(ApplyJob::Read(left), little);
         }
     }
 
