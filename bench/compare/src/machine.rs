@@ -32,6 +32,8 @@ pub struct Machine {
     appends_per_second: f64,
     /// The same, of a file that has its full size already.
     overwrites_per_second: f64,
+    /// The same for each of three who do so at once, as three servers do.
+    overwrites_of_three: f64,
 }
 
 impl Machine {
@@ -47,8 +49,9 @@ impl Machine {
             cores: thread::available_parallelism()?.get(),
             memory_gib: (kilobytes + (1 << 19)) >> 20,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_string(),
-            appends_per_second: try_disk(dir, false)?,
-            overwrites_per_second: try_disk(dir, true)?,
+            appends_per_second: try_disk(&dir.join("disk-trial"), false)?,
+            overwrites_per_second: try_disk(&dir.join("disk-trial"), true)?,
+            overwrites_of_three: try_disk_at_once(dir, 3)?,
         })
     }
 
@@ -56,7 +59,7 @@ impl Machine {
     pub fn text(&self) -> String {
         format!(
             "{}, commit `{}`, {} cores of {}, {} GiB of memory, Linux {}. The disk did {:.0} fdatasyncs a second of 4 KiB appended to\na \
-             file, and {:.0} of 4 KiB overwritten in one.\n\n```sh\n{}\n```\n",
+             file, {:.0} of 4 KiB overwritten in one, and {:.0} in each of three at once.\n\n```sh\n{}\n```\n",
             self.date,
             self.commit,
             self.cores,
@@ -65,6 +68,7 @@ impl Machine {
             self.kernel,
             self.appends_per_second,
             self.overwrites_per_second,
+            self.overwrites_of_three,
             self.command
         )
     }
@@ -84,9 +88,20 @@ fn command_line() -> String {
     if args.is_empty() { base.to_string() } else { format!("{base} -- {}", args.join(" ")) }
 }
 
-fn try_disk(dir: &Path, allocated: bool) -> Result<f64> {
-    let path = dir.join("disk-trial");
-    let file = File::create(&path)?;
+/// So many overwrite a file each at the same time: the rate of the slowest.
+fn try_disk_at_once(dir: &Path, writers: usize) -> Result<f64> {
+    thread::scope(|scope| {
+        let trials: Vec<_> = (0..writers)
+            .map(|writer| dir.join(format!("disk-trial-{writer}")))
+            .map(|path| scope.spawn(move || try_disk(&path, true)))
+            .collect();
+        let rates = trials.into_iter().map(|trial| trial.join().expect("no panic"));
+        rates.reduce(|slowest, rate| Ok(slowest?.min(rate?))).expect("there is a writer")
+    })
+}
+
+fn try_disk(path: &Path, allocated: bool) -> Result<f64> {
+    let file = File::create(path)?;
     let block = [0x5a; BLOCK_BYTES];
     if allocated {
         file.write_all_at(&vec![0; 4096 * BLOCK_BYTES], 0)?;
@@ -100,7 +115,7 @@ fn try_disk(dir: &Path, allocated: bool) -> Result<f64> {
         count += 1;
     }
     let rate = count as f64 / start.elapsed().as_secs_f64();
-    fs::remove_file(&path)?;
+    fs::remove_file(path)?;
     Ok(rate)
 }
 
