@@ -1,6 +1,9 @@
 //! Requests that name themselves: a client session's (`ONCE`) and the opening, keeping and closing of sessions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+};
 
 use pontoon_kv::{Outcome, Proposal, Refusal, WaitKey};
 
@@ -108,10 +111,10 @@ impl Calls {
     }
 
     /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).
-    pub(crate) fn tick(&mut self, now: u64, patience_min: u64) {
+    pub(crate) fn tick(&mut self, now: u64, patience: &RangeInclusive<u64>) {
         for (key, call) in &mut self.calls {
-            let patience = self.patience.ticks(patience_min, call.attempts.saturating_sub(1));
-            if call.proposed_at.is_some_and(|at| now >= at + patience) {
+            let ticks = self.patience.ticks(patience, call.attempts.saturating_sub(1));
+            if call.proposed_at.is_some_and(|at| now >= at + ticks) {
                 call.proposed_at = None;
                 self.unproposed.push_back(*key);
             }

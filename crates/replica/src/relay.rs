@@ -1,7 +1,7 @@
 //! The server's own session: how writes of plain Redis clients are executed once and in order, however often this server
 //! has to propose them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::RangeInclusive};
 
 use pontoon_kv::{Command, Outcome, Proposal, Refusal, Seq, SessionId};
 
@@ -143,8 +143,8 @@ impl Relay {
     }
 
     /// Proposes again what has had no outcome for longer and longer (forwarded proposals may vanish).
-    pub(crate) fn tick(&mut self, now: u64, patience_min: u64) {
-        if self.current > 0 && now >= self.last_activity + self.patience.ticks(patience_min, self.in_vain) {
+    pub(crate) fn tick(&mut self, now: u64, patience: &RangeInclusive<u64>) {
+        if self.current > 0 && now >= self.last_activity + self.patience.ticks(patience, self.in_vain) {
             self.in_vain += 1;
             self.propose_again(now);
         }
@@ -266,7 +266,7 @@ mod tests {
         assert_eq!(propose(&mut relay), [(1, 1, 0)]);
         for now in 1..=30 {
             relay.keep_alive(now);
-            relay.tick(now, 30);
+            relay.tick(now, &(30..=120));
         }
         assert_eq!(relay.last_use(), 30);
         assert_eq!(propose(&mut relay), [(1, 1, 1)]);
@@ -315,17 +315,17 @@ mod tests {
     fn it_waits_for_an_outcome_twice_as_long_as_the_last_one_took() {
         let mut relay = relay(1);
         propose(&mut relay);
-        relay.tick(31, 32);
+        relay.tick(31, &(32..=128));
         assert!(propose(&mut relay).is_empty());
-        relay.tick(32, 32);
+        relay.tick(32, &(32..=128));
         assert_eq!(propose(&mut relay).len(), 1, "nobody knows yet how long an outcome takes");
         relay.on_outcome(Seq(1), Outcome::Reply(Reply::Integer(1)), 50);
         relay.push(Ticket(2), Command::IncrBy { key: "k".into(), delta: 1 }, 1, 1000);
         let count = relay.unproposed().count();
         relay.mark_proposed(count, 50);
-        relay.tick(149, 32);
+        relay.tick(149, &(32..=128));
         assert!(propose(&mut relay).is_empty());
-        relay.tick(150, 32);
+        relay.tick(150, &(32..=128));
         assert_eq!(propose(&mut relay).len(), 1);
     }
 

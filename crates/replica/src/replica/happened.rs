@@ -29,9 +29,9 @@ impl Replica {
         let followed = followed && !planted(Mutant::LeaderChangeUnnoticed);
         if followed {
             // A leader has its proposals in its own log; only what is passed on can vanish.
-            let patience = patience::shortest(&self.config);
-            self.relay.tick(self.now, patience);
-            self.calls.tick(self.now, patience);
+            let patience = patience::bounds(&self.config);
+            self.relay.tick(self.now, &patience);
+            self.calls.tick(self.now, &patience);
         }
         self.reads.ask_again(self.now.saturating_sub(READ_PATIENCE_TICKS));
         let expired = [self.relay.expire(self.now), self.calls.expire(self.now), self.reads.expire(self.now)];
