@@ -10,7 +10,8 @@
 //!
 //! The core never waits for a disk or a socket. A turn takes in all that waits (up to a bound) before it asks what to do, and a leader
 //! appends nothing while its disk is at work, so one fsync, one message and one apply carry many requests; a lone request is never
-//! delayed to wait for company. Its turns are the network thread's ([`Desk`](crate::network::Desk)). No thread spins while it waits: with few
+//! delayed to wait for company. Its turns are the network thread's ([`Desk`](crate::network::Desk)), which also applies a
+//! little itself right after one. No thread spins while it waits: with few
 //! cores it would take the time of the one that it waits for. (So the log thread has a channel of tokio's; crossbeam's yield some ten
 //! times before they sleep.)
 

@@ -37,6 +37,9 @@ use crate::inbox::{Event, Inbox, Taker, Work};
 /// How long a stopping thread waits for work that it gave to others (files of snapshots, names of members).
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How often a thread does what followed from its work before it looks at its sockets again.
+const ROUNDS_MAX: usize = 4;
+
 /// Answers to one connection, by the request's number.
 pub(crate) type AnswerBatch = Vec<(u32, Answer)>;
 
@@ -124,9 +127,12 @@ impl Desk {
     /// Does this work, and what follows from it.
     fn perform(&self, mut work: Vec<Work>) {
         self.changes.fetch_add(1, Ordering::AcqRel);
-        while !work.is_empty() {
+        for round in 1..=ROUNDS_MAX {
             work.into_iter().for_each(|piece| piece(&self.inbox));
-            work = self.inbox.attend(Taker::Working);
+            work = self.inbox.attend(if round < ROUNDS_MAX { Taker::Working } else { Taker::Busy });
+            if work.is_empty() {
+                break;
+            }
         }
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.done.notify_waiters();

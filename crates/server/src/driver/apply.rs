@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -35,8 +35,9 @@ const BATCH_BYTES_MAX: u64 = 16 << 20;
 /// as large as those that it has seen; this bounds what a first wrong guess may cost.)
 const READ_REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// What took less time was quick.
-const QUICK: Duration = Duration::from_millis(1);
+/// What took more time took long: the thread does so many by itself then.
+const LONG: Duration = Duration::from_millis(1);
+const THREAD_ONLY: u32 = 100;
 
 /// What there is to be done, in order.
 pub(crate) enum ApplyJob {
@@ -64,8 +65,8 @@ pub(crate) struct Apply {
     applier: Mutex<Applier>,
     desk: Arc<Desk>,
     fatal: Fatal,
-    /// Whether what was done last took little time.
-    quick: AtomicBool,
+    /// So many times more nobody but the thread does any: what was done before took long.
+    thread_only: AtomicU32,
 }
 
 /// What it takes to do them.
@@ -85,7 +86,7 @@ impl Apply {
     /// None are to be done yet. What comes of those that the thread does is left at this desk.
     pub(crate) fn new(applier: Applier, desk: Arc<Desk>, fatal: Fatal) -> Arc<Apply> {
         let (jobs, applier) = (Jobs::default(), Mutex::new(applier));
-        Arc::new(Apply { jobs, applier, desk, fatal, quick: AtomicBool::new(true) })
+        Arc::new(Apply { jobs, applier, desk, fatal, thread_only: AtomicU32::new(0) })
     }
 
     /// Leaves a job to the thread.
@@ -93,9 +94,10 @@ impl Apply {
         self.jobs.push(job);
     }
 
-    /// Whether the caller may do the next job: no others come first, and the last was quick. If so, it must ([`Apply::claimed`]).
+    /// Whether the caller may do the next job: no others come first, and none has lately taken long. If so, it must
+    /// ([`Apply::claimed`]).
     pub(crate) fn claim(&self) -> bool {
-        self.quick.load(Ordering::Relaxed) && self.jobs.claim()
+        self.thread_only.load(Ordering::Relaxed) == 0 && self.jobs.claim()
     }
 
     /// The job that was claimed, as work.
@@ -115,7 +117,11 @@ impl Apply {
     fn perform(&self, jobs: Vec<ApplyJob>, tell: impl Fn(Event)) {
         let began = Instant::now();
         let goes_on = self.applier.lock().expect("no panic holds this lock").perform_all(jobs, tell);
-        self.quick.store(began.elapsed() < QUICK, Ordering::Relaxed);
+        let thread_only = match began.elapsed() > LONG {
+            true => THREAD_ONLY,
+            false => self.thread_only.load(Ordering::Relaxed).saturating_sub(1),
+        };
+        self.thread_only.store(thread_only, Ordering::Relaxed);
         match goes_on {
             Ok(true) => return self.jobs.done(),
             Ok(false) => {}

@@ -27,7 +27,7 @@ use crate::{
 /// must not count as silence of the leader.
 const TICKS_MADE_UP_MAX: u32 = 2;
 
-/// Whoever takes a turn applies so many bytes itself, or does so many reads. With more, another thread does better: the sockets have
+/// Whoever takes a turn applies so many bytes itself, or does so many `GET`s. With more, another thread does better: the sockets have
 /// more meanwhile.
 const LITTLE_BYTES_MAX: u64 = 4096;
 const LITTLE_READS_MAX: usize = 2;
@@ -179,7 +179,8 @@ impl Core {
         }
         if !left.is_empty() {
             self.reads_left.fetch_add(1, Ordering::AcqRel);
-            let little = left.len() <= LITTLE_READS_MAX;
+            let of_one_key = |(_, command): &(Ticket, Command)| matches!(command, Command::Get { .. });
+            let little = left.len() <= LITTLE_READS_MAX && left.iter().all(of_one_key);
             self.leave(ApplyJob::Read(left), little);
         }
     }

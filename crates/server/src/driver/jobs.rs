@@ -1,6 +1,9 @@
 //! Jobs that are done in order: by a thread that waits for them, or, if there are none, by whoever has one.
 
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard},
+};
 
 /// The jobs of one thread. Some are at hand at a time: nobody else does any then.
 pub(crate) struct Jobs<T> {
@@ -9,7 +12,7 @@ pub(crate) struct Jobs<T> {
 }
 
 struct Waiting<T> {
-    jobs: Vec<T>,
+    jobs: VecDeque<T>,
     at_hand: bool,
     closed: bool,
 }
@@ -17,7 +20,7 @@ struct Waiting<T> {
 impl<T> Default for Jobs<T> {
     fn default() -> Jobs<T> {
         Jobs {
-            waiting: Mutex::new(Waiting { jobs: Vec::new(), at_hand: false, closed: false }),
+            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), at_hand: false, closed: false }),
             more: Condvar::new(),
         }
     }
@@ -30,7 +33,7 @@ impl<T> Jobs<T> {
         if waiting.closed {
             return;
         }
-        waiting.jobs.push(job);
+        waiting.jobs.push_back(job);
         let wanted = !waiting.at_hand;
         drop(waiting);
         if wanted {
@@ -56,9 +59,8 @@ impl<T> Jobs<T> {
             return None;
         }
         waiting.at_hand = true;
-        let rest = waiting.jobs.len().min(jobs_max);
-        let rest = waiting.jobs.split_off(rest);
-        Some(std::mem::replace(&mut waiting.jobs, rest))
+        let count = waiting.jobs.len().min(jobs_max);
+        Some(waiting.jobs.drain(..count).collect())
     }
 
     /// What was at hand is done.

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::{Desk, lock};
 
-/// Work that has taken so long takes long.
+/// Work takes long if it has been seen for so long. (It is looked at once a tick, so that is one or two ticks.)
 const LONG: Duration = Duration::from_millis(10);
 
 /// The thread that stands in for another, if there is one.
