@@ -156,8 +156,8 @@ impl<'a, R: Reader> Overlay<'a, R> {
     fn put_chunks(&mut self, id: ValueId, first: u32, bytes: &Bytes) {
         self.chunks = true;
         for (number, start) in (first..).zip((0..bytes.len()).step_by(CHUNK_BYTES)) {
-            let chunk = bytes.slice(start..bytes.len().min(start + CHUNK_BYTES));
-            self.put(chunk_key(id, number), Some(chunk));
+            let chunk = &bytes[start..bytes.len().min(start + CHUNK_BYTES)];
+            self.put(chunk_key(id, number), Some(Bytes::copy_from_slice(chunk)));
         }
     }
 }

@@ -89,7 +89,7 @@ impl Settings {
             heartbeat_ticks: 2,
             election_ticks: 16,
             cache_bytes: 64 << 20,
-            memtable_bytes: 16 << 20,
+            memtable_bytes: 48 << 20,
             fault_fsync_delay: Duration::ZERO,
         }
     }

@@ -18,7 +18,7 @@ mod current;
 mod generation;
 mod keys;
 mod memtable;
-mod recent;
+mod records;
 mod stage;
 mod workers;
 
@@ -40,7 +40,7 @@ use pontoon_kv::{GroupId, Index, Reader, Store, StoreError, WriteBatch};
 pub use self::stage::{Stage, StageError, Staged};
 use self::{
     current::Current,
-    generation::{Generation, Moment, into_bytes},
+    generation::{Generation, Moment},
     workers::Workers,
 };
 use crate::{AFTER_DAMAGE, disk};
@@ -48,10 +48,11 @@ use crate::{AFTER_DAMAGE, disk};
 /// Settings of a [`StateStore`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateOptions {
-    /// A memtable is flushed at this size, in bytes, or when four times as much was written to it. Up to five of them are in memory
+    /// A memtable is flushed at this size, in bytes, or when twice as much was written to it. Up to five of them are in memory
     /// when the disk is behind, and what views hold.
     pub memtable_bytes: u64,
-    /// The caches, in bytes: three quarters for the newest records, the rest for blocks of tables.
+    /// The caches, in bytes: three quarters for the newest records (more if memtables need less than `memtable_bytes`), the rest for
+    /// blocks of tables.
     pub cache_bytes: u64,
     /// Table files that are kept open.
     pub open_files_max: usize,
@@ -59,7 +60,7 @@ pub struct StateOptions {
 
 impl Default for StateOptions {
     fn default() -> StateOptions {
-        StateOptions { memtable_bytes: 16 << 20, cache_bytes: 64 << 20, open_files_max: 256 }
+        StateOptions { memtable_bytes: 48 << 20, cache_bytes: 64 << 20, open_files_max: 256 }
     }
 }
 
@@ -138,8 +139,8 @@ struct Shared {
 #[derive(Clone)]
 struct Resources {
     memtable_bytes: u64,
-    /// For the newest records.
-    recent_bytes: u64,
+    /// For the newest records, those of memtables among them.
+    records_bytes: u64,
     cache: Arc<Cache>,
     files: Arc<DescriptorTable>,
 }
@@ -156,7 +157,7 @@ impl StateStore {
         let lock = lock_folder(folder)?;
         let resources = Resources {
             memtable_bytes: options.memtable_bytes,
-            recent_bytes: options.cache_bytes / 4 * 3,
+            records_bytes: options.memtable_bytes + options.cache_bytes / 4 * 3,
             cache: Arc::new(Cache::with_capacity_bytes(options.cache_bytes / 4)),
             files: Arc::new(DescriptorTable::new(options.open_files_max)),
         };
@@ -261,12 +262,7 @@ impl Store for StateStore {
     type View = View;
 
     fn write(&mut self, index: Index, batch: WriteBatch) -> Result<(), StoreError> {
-        let batch = batch.into_iter().map(|(key, value)| {
-            let (key, value) = (Slice::from(&*key), value.as_deref().map(Slice::from));
-            self.generation.recent.put(key.clone(), value.clone());
-            (key, value)
-        });
-        self.generation.write(index, batch)
+        self.generation.write(index, batch.into_iter().map(|(key, value)| (Slice::from(&*key), value)))
     }
 
     fn view(&self) -> View {
@@ -276,12 +272,7 @@ impl Store for StateStore {
 
 impl Reader for StateStore {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        if let Some(known) = self.generation.recent.get(key) {
-            return Ok(known.map(into_bytes));
-        }
-        let stored = self.generation.get_latest(key)?;
-        self.generation.recent.learn(key, stored.as_deref());
-        Ok(stored.map(into_bytes))
+        self.generation.get_latest(key)
     }
 
     fn scan(
@@ -290,12 +281,12 @@ impl Reader for StateStore {
         to: &[u8],
         visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
     ) -> Result<(), StoreError> {
-        self.generation.scan(from, to, &self.generation.now(), visit)
+        self.generation.scan_latest(from, to, visit)
     }
 }
 
-/// The state as it was when the view was made. It pins memory and files: not to be kept for long. The next batch ends the memtable
-/// that is written, so views are not to be made often.
+/// The state as it was when the view was made. It pins memory and files: not to be kept for long. Making one ends the memtable that
+/// is written, so views are not to be made often.
 pub struct View {
     generation: Arc<Generation>,
     moment: Moment,
@@ -303,7 +294,7 @@ pub struct View {
 
 impl Reader for View {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.generation.get(key, &self.moment)?.map(into_bytes))
+        self.generation.get(key, &self.moment)
     }
 
     fn scan(
@@ -361,7 +352,7 @@ impl StateHandle {
     }
 }
 
-/// The newest records of a state that are in memory: what the writer has read or written since it read them. Waits for no disk.
+/// The newest records of a state that are in memory: what is not in the tree yet, and what was lately read or written. Waits for no disk.
 pub struct Known {
     generation: Arc<Generation>,
 }
@@ -369,7 +360,7 @@ pub struct Known {
 impl Known {
     /// A key's record as of the latest batch, or of one that is being written; `Some(None)` if it has none. `None`: not known.
     pub fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        self.generation.recent.get(key).map(|record| record.map(into_bytes))
+        self.generation.records.get(key)
     }
 }
 

@@ -6,9 +6,11 @@
 //!   readers at the *next* batch's number see exactly the batches so far.
 //! - Every flush writes the store's own record, [`POSITION_KEY`]: after a restart it says which batch was the last one flushed.
 //!   (The tree's highest number can fall when a last tombstone is compacted away.)
-//! - A view holds the memtables of its moment, and reads the tree at its number: it makes no difference to it whether a memtable
-//!   has been flushed. What no open view can see any more is garbage: a registry of views under one mutex gives flushes and
-//!   compactions the threshold.
+//! - A view seals the memtable that is written, holds all of its moment, and reads the tree at its number: it makes no difference to
+//!   it whether a memtable has been flushed. What no open view can see any more is garbage: a registry of views under one mutex
+//!   gives flushes and compactions the threshold.
+
+mod reads;
 
 use std::{
     collections::BTreeMap,
@@ -22,20 +24,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use lsm_tree::{
-    AbstractTree, AnyTree, Config, Guard, InternalValue, SeqNo, SequenceNumberCounter, Slice, ValueType,
+    AbstractTree, AnyTree, Config, InternalValue, SeqNo, SequenceNumberCounter, Slice, ValueType,
 };
 use pontoon_kv::{GroupId, Index, StoreError};
 
-use crate::{
-    AFTER_DAMAGE,
-    state::{
-        Notice, Notify, OpenError, Resources, current,
-        keys::{self, POSITION_KEY, is_key},
-        memtable::{Frozen, Memtable, Memtables},
-        recent::Recent,
-    },
+use crate::state::{
+    Notice, Notify, OpenError, Resources, current,
+    keys::{self, POSITION_KEY, is_key},
+    memtable::{Frozen, Memtables, Pair, Sealed},
+    records::Records,
 };
 
 /// The tree takes fewer than 2^20 numbers between two batches; 2^43 indexes remain.
@@ -67,7 +65,7 @@ fn read_seqno(index: Index) -> SeqNo {
 /// A generation: an open tree in a folder of its own.
 pub(super) struct Generation {
     tree: AnyTree,
-    pub(super) recent: Recent,
+    pub(super) records: Records,
     /// Shared with the tree, which takes a number for each flush and compaction.
     seqno: SequenceNumberCounter,
     path: PathBuf,
@@ -144,7 +142,7 @@ impl Generation {
             level0_runs: tree.l0_run_count().into(),
             disk_bytes: tree.disk_space().into(),
             tree,
-            recent: Recent::new(resources.recent_bytes),
+            records: Records::new(resources.records_bytes),
             seqno,
             path,
             group,
@@ -179,11 +177,7 @@ impl Generation {
     }
 
     /// Writes a batch of keys with their new values (`None`: gone). By one thread only.
-    pub(super) fn write(
-        &self,
-        index: Index,
-        batch: impl Iterator<Item = (Slice, Option<Slice>)>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn write(&self, index: Index, batch: impl Iterator<Item = Pair>) -> Result<(), StoreError> {
         self.wait_for_room()?;
         let applied = self.applied();
         assert!(index > applied, "batch {index} comes after batch {applied}");
@@ -195,7 +189,7 @@ impl Generation {
             assert!(is_key(key), "a key has 1 to 65535 bytes and does not begin with {POSITION_KEY:?}");
         });
         let mut memtables = lock(&self.memtables);
-        let sealed = memtables.write(index, batch, self.memtable_bytes);
+        let sealed = memtables.write(&self.records, index, batch, self.memtable_bytes);
         // What the tree installs from now on sorts after this batch.
         self.seqno.set(seqno_of(index) + 1);
         self.applied.store(index.0, Ordering::Release);
@@ -212,67 +206,16 @@ impl Generation {
         self.signal(|signals| (signals.flush, signals.announce) = (true, true));
     }
 
-    /// The value at a key, as of the latest batch. For the writer.
-    pub(super) fn get_latest(&self, key: &[u8]) -> Result<Option<Slice>, StoreError> {
-        let known = lock(&self.memtables).get(key);
-        known.map_or_else(|| self.get_flushed(key, self.latest()), Ok)
-    }
-
-    /// The value at a key, as it was at that moment.
-    pub(super) fn get(&self, key: &[u8], moment: &Moment) -> Result<Option<Slice>, StoreError> {
-        moment.memtables.get(key).map_or_else(|| self.get_flushed(key, moment.seqno), Ok)
-    }
-
-    fn get_flushed(&self, key: &[u8], seqno: SeqNo) -> Result<Option<Slice>, StoreError> {
-        if !is_key(key) {
-            return Ok(None);
-        }
-        self.tree.get(key, seqno).map_err(|error| self.read_error(&error))
-    }
-
-    /// Visits pairs in key order, as they were at that moment.
-    pub(super) fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        moment: &Moment,
-        visit: &mut dyn FnMut(Bytes, Bytes) -> bool,
-    ) -> Result<(), StoreError> {
-        let to = if to.is_empty() { POSITION_KEY } else { to.min(POSITION_KEY) };
-        if from >= to {
-            return Ok(());
-        }
-        let range = (keys::lower_bound(from), keys::upper_bound(to));
-        let mut visit = |key: Slice, record: Option<Slice>| {
-            record.is_none_or(|value| visit(into_bytes(key), into_bytes(value)))
-        };
-        let mut newest = moment.memtables.range(range).peekable();
-        for pair in self.tree.range::<&[u8], _>(range, moment.seqno, None) {
-            let (key, value) = pair.into_inner().map_err(|error| self.read_error(&error))?;
-            let mut is_old = false;
-            while let Some((newer, record)) = newest.next_if(|(newer, _)| **newer <= key) {
-                is_old = *newer == key;
-                if !visit(newer.clone(), record.clone()) {
-                    return Ok(());
-                }
-            }
-            if !is_old && !visit(key, Some(value)) {
-                return Ok(());
-            }
-        }
-        let _all_visited = newest.all(|(key, record)| visit(key.clone(), record.clone()));
-        Ok(())
-    }
-
-    /// The state as it is now. For the writer, and not to be kept: see [`Generation::register_view`].
-    pub(super) fn now(&self) -> Moment {
-        Moment { memtables: lock(&self.memtables).freeze(), seqno: self.latest() }
-    }
-
     /// Registers a view of all batches so far; to be given back. For the writer.
     pub(super) fn register_view(&self) -> Moment {
-        let now = self.now();
+        let mut memtables = lock(&self.memtables);
+        let sealed = memtables.seal();
+        let now = Moment { memtables: memtables.frozen(), seqno: self.latest() };
+        drop(memtables);
         *lock(&self.views).entry(now.seqno).or_insert(0) += 1;
+        if sealed {
+            self.signal(|signals| signals.flush = true);
+        }
         now
     }
 
@@ -301,7 +244,7 @@ impl Generation {
         let flushed = self.tree.flush_to_tables(self.records_of(&memtable))?;
         let (tables, blobs) = flushed.expect("there is a record: the position");
         self.tree.register_tables(&tables, blobs.as_deref(), None, &[], self.garbage_threshold())?;
-        lock(&self.memtables).forget_oldest();
+        lock(&self.memtables).forget_oldest(&self.records);
         self.durable.store(memtable.last().0, Ordering::Release);
         self.look_at_tree();
         self.announce_durable();
@@ -314,10 +257,11 @@ impl Generation {
     }
 
     /// What a flush writes.
-    fn records_of(&self, memtable: &Memtable) -> impl Iterator<Item = lsm_tree::Result<InternalValue>> {
+    fn records_of(&self, memtable: &Sealed) -> impl Iterator<Item = lsm_tree::Result<InternalValue>> {
         let seqno = seqno_of(memtable.last());
         let position = Slice::from(keys::encode_position(self.group, memtable.last()));
-        let records = memtable.records().map(|(key, record)| (key.clone(), record.clone()));
+        let pairs = memtable.pairs(&self.records).iter();
+        let records = pairs.map(|(key, record)| (key.clone(), record.as_deref().map(Slice::from)));
         let records = records.chain([(Slice::from(POSITION_KEY), Some(position))]);
         records.map(move |(key, record)| {
             Ok(match record {
@@ -371,7 +315,6 @@ impl Generation {
     pub(super) fn retire(&self) {
         *lock(&self.failure) = Some(StoreError("a snapshot has replaced this state".to_owned()));
         self.obsolete.store(true, Ordering::Release);
-        self.recent.clear();
     }
 
     /// Whether the workers are to end.
@@ -408,11 +351,6 @@ impl Generation {
                 }
             }
         }
-    }
-
-    /// Whether a read error is one of this machine: always. The text names the folder.
-    fn read_error(&self, error: &lsm_tree::Error) -> StoreError {
-        StoreError(format!("{} is damaged or cannot be read: {error}. {AFTER_DAMAGE}", self.path.display()))
     }
 
     /// What reads the tree at this sees all that is flushed by now.
@@ -487,11 +425,6 @@ pub(super) fn open_tree(
 /// Sets the number that an ingestion takes: that of the batch which the snapshot stands for.
 pub(super) fn number_for_ingestion(seqno: &SequenceNumberCounter, index: Index) {
     seqno.set(seqno_of(index));
-}
-
-/// Long values are shared with the tree or its caches, short ones copied.
-pub(super) fn into_bytes(slice: Slice) -> Bytes {
-    if slice.len() <= 256 { Bytes::copy_from_slice(&slice) } else { Bytes::from_owner(slice) }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

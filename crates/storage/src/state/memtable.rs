@@ -1,30 +1,45 @@
-//! The newest batches, in memory: what is not in the tree yet.
+//! Which keys the newest batches wrote: what is not in the tree yet, in order.
 //!
-//! The tree has a memtable of its own, a skip list for many writers that keeps every version. Here is one writer, and a view holds
-//! on to whole memtables, so an ordered map does. It is searched faster, and overwriting hardly fills it.
+//! The records themselves are in a hash table (module `records`), where the newest of each key is found at once. A memtable knows the keys
+//! that some batches wrote. One is written; when it has grown, or somebody needs the state as it is, it is **sealed**, and what later
+//! batches overwrite is put aside for it. So it can be flushed, and seen by views, as it was: a flush brings whole batches into
+//! the tree, in order.
+//!
+//! Keys are put in order when somebody needs that: by the flush, on its own thread, or by the first scan.
 
 use std::{
-    collections::{BTreeMap, btree_map::Range},
+    collections::{BTreeSet, HashMap},
     iter::Peekable,
     mem,
     ops::Bound,
-    sync::Arc,
+    slice,
+    sync::{Arc, Mutex, OnceLock},
 };
 
+use bytes::Bytes;
 use lsm_tree::Slice;
 use pontoon_kv::Index;
 
+use super::{
+    generation::lock,
+    records::{ENTRY_BYTES, Epoch, Records, len},
+};
+
 /// A memtable is flushed, too, when so many times its size was written to it, although overwriting kept it small: this bounds what a
 /// restart replays.
-const WRITTEN_TIMES_MAX: u64 = 4;
+const WRITTEN_TIMES_MAX: u64 = 2;
 
-/// What a record takes beside the bytes of its key and value, about: a place in the map, and an allocation.
-const RECORD_BYTES: usize = 96;
+/// A key and its record; `None`: the key is gone, whatever is below.
+pub(super) type Pair = (Slice, Option<Bytes>);
 
-/// The records that some batches wrote last, by key; `None`: the key is gone, whatever is below.
-pub(super) struct Memtable {
-    records: BTreeMap<Slice, Option<Slice>>,
-    /// What they take in memory, about.
+/// The memtable that is written.
+struct Active {
+    epoch: Epoch,
+    /// The keys that it wrote: those that came since the last scan,
+    fresh: Vec<Slice>,
+    /// and those before it.
+    ordered: BTreeSet<Slice>,
+    /// What their records take in memory, about.
     bytes: u64,
     /// What all would take that were written.
     written: u64,
@@ -34,76 +49,142 @@ pub(super) struct Memtable {
     last: Index,
 }
 
-impl Memtable {
-    fn new(base: Index) -> Memtable {
-        Memtable { records: BTreeMap::new(), bytes: 0, written: 0, base, last: base }
+impl Active {
+    fn new(epoch: Epoch, base: Index) -> Active {
+        Active { epoch, fresh: Vec::new(), ordered: BTreeSet::new(), bytes: 0, written: 0, base, last: base }
     }
 
+    fn keys(&mut self) -> &BTreeSet<Slice> {
+        self.ordered.extend(self.fresh.drain(..));
+        &self.ordered
+    }
+}
+
+/// A memtable that is written no more.
+pub(super) struct Sealed {
+    epoch: Epoch,
+    /// In no order.
+    keys: Vec<Slice>,
+    /// What later batches overwrote, as long as `pairs` are not collected.
+    overwritten: Mutex<HashMap<Slice, Option<Bytes>>>,
+    /// In key order, once somebody has needed them.
+    pairs: OnceLock<Vec<Pair>>,
+    last: Index,
+}
+
+impl Sealed {
     /// Its last batch.
     pub(super) fn last(&self) -> Index {
         self.last
     }
 
-    /// In key order.
-    pub(super) fn records(&self) -> impl Iterator<Item = (&Slice, &Option<Slice>)> {
-        self.records.iter()
+    /// What it holds, in key order. The first call collects it.
+    pub(super) fn pairs(&self, records: &Records) -> &[Pair] {
+        self.pairs.get_or_init(|| {
+            // A record that is not there any more was put aside before it was replaced.
+            let present = self.keys.iter().map(|key| (key.clone(), records.get_of(key, self.epoch)));
+            let mut pairs: Vec<_> = present.collect();
+            let mut overwritten = mem::take(&mut *lock(&self.overwritten));
+            pairs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            let found = pairs.into_iter().map(|(key, present)| {
+                let record = present.unwrap_or_else(|| {
+                    overwritten.remove(&key).expect("a record is in its place, or put aside")
+                });
+                (key, record)
+            });
+            found.collect()
+        })
     }
 
-    fn write(&mut self, index: Index, batch: impl Iterator<Item = (Slice, Option<Slice>)>) {
-        let value_bytes = |record: &Option<Slice>| record.as_ref().map_or(0, |value| value.len()) as u64;
-        for (key, record) in batch {
-            let place_bytes = (RECORD_BYTES + key.len()) as u64;
-            self.bytes += value_bytes(&record);
-            self.written += place_bytes + value_bytes(&record);
-            match self.records.insert(key, record) {
-                None => self.bytes += place_bytes,
-                Some(replaced) => self.bytes -= value_bytes(&replaced),
-            }
+    /// A later batch overwrites this.
+    fn put_aside(&self, key: &Slice, record: Option<Bytes>) {
+        if self.pairs.get().is_none() {
+            lock(&self.overwritten).insert(key.clone(), record);
         }
-        self.last = index;
+    }
+
+    fn get(&self, records: &Records, key: &[u8]) -> Option<&Option<Bytes>> {
+        let pairs = self.pairs(records);
+        let position = pairs.binary_search_by(|(present, _)| (**present).cmp(key)).ok()?;
+        Some(&pairs[position].1)
+    }
+
+    fn range(&self, records: &Records, (from, to): Range<'_>) -> &[Pair] {
+        let pairs = self.pairs(records);
+        let start = pairs.partition_point(|(key, _)| match from {
+            Bound::Included(from) => **key < *from,
+            Bound::Excluded(from) => **key <= *from,
+            Bound::Unbounded => false,
+        });
+        let end = pairs.partition_point(|(key, _)| match to {
+            Bound::Included(to) => **key <= *to,
+            Bound::Excluded(to) => **key < *to,
+            Bound::Unbounded => true,
+        });
+        &pairs[start..end.max(start)]
     }
 }
 
+/// A range of keys.
+pub(super) type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// A state's memtables: one that is written, and those that wait for their flush.
 pub(super) struct Memtables {
-    active: Arc<Memtable>,
+    active: Active,
     /// Oldest first.
-    sealed: Vec<Arc<Memtable>>,
+    sealed: Vec<Arc<Sealed>>,
 }
 
 impl Memtables {
     /// Of a state whose batches up to `base` are in the tree.
     pub(super) fn new(base: Index) -> Memtables {
-        Memtables { active: Arc::new(Memtable::new(base)), sealed: Vec::new() }
+        Memtables { active: Active::new(Epoch(1), base), sealed: Vec::new() }
     }
 
-    /// Writes a batch. True if a memtable waits for its flush now that did not before: it is as large as `bytes_max` lets it
-    /// become, or a view holds it.
+    /// Writes a batch. True if a memtable waits for its flush now that did not before: it is larger than `bytes_max`.
     pub(super) fn write(
         &mut self,
+        records: &Records,
         index: Index,
-        batch: impl Iterator<Item = (Slice, Option<Slice>)>,
+        batch: impl Iterator<Item = Pair>,
         bytes_max: u64,
     ) -> bool {
-        let held = Arc::get_mut(&mut self.active).is_none();
-        let mut sealed = held && self.seal();
-        let active = Arc::get_mut(&mut self.active).expect("a new memtable is nobody else's");
-        active.write(index, batch);
-        if active.bytes > bytes_max || active.written > WRITTEN_TIMES_MAX * bytes_max {
-            sealed |= self.seal();
+        let Memtables { active, sealed } = self;
+        for (key, record) in batch {
+            let place_bytes = (ENTRY_BYTES + key.len()) as u64;
+            let record_bytes = len(record.as_ref()) as u64;
+            active.bytes += record_bytes;
+            active.written += place_bytes + record_bytes;
+            let replaced = records.put(&key, record, active.epoch, |epoch, replaced| {
+                if let Some(sealed) = sealed.iter().find(|sealed| sealed.epoch == epoch) {
+                    sealed.put_aside(&key, replaced);
+                }
+            });
+            match replaced {
+                Some(replaced) if replaced.epoch == active.epoch => active.bytes -= replaced.len as u64,
+                _ => {
+                    active.bytes += place_bytes;
+                    active.fresh.push(key);
+                }
+            }
         }
-        sealed
+        active.last = index;
+        let full = active.bytes > bytes_max || active.written > WRITTEN_TIMES_MAX * bytes_max;
+        full && self.seal()
     }
 
     /// Has another memtable written from now on. True if this one waits for its flush now: not if no batch is in it.
     pub(super) fn seal(&mut self) -> bool {
-        let next = Arc::new(Memtable::new(self.active.last));
-        let sealed = mem::replace(&mut self.active, next);
-        let has_batches = sealed.last > sealed.base;
-        if has_batches {
-            self.sealed.push(sealed);
+        let Active { epoch, base, last, .. } = self.active;
+        if last == base {
+            return false;
         }
-        has_batches
+        let Active { fresh, ordered, .. } =
+            mem::replace(&mut self.active, Active::new(Epoch(epoch.0 + 1), last));
+        let keys = ordered.into_iter().chain(fresh).collect();
+        let sealed = Sealed { epoch, keys, overwritten: Mutex::default(), pairs: OnceLock::new(), last };
+        self.sealed.push(Arc::new(sealed));
+        true
     }
 
     /// How many wait for their flush.
@@ -112,65 +193,65 @@ impl Memtables {
     }
 
     /// The one that is flushed next.
-    pub(super) fn oldest_sealed(&self) -> Option<Arc<Memtable>> {
+    pub(super) fn oldest_sealed(&self) -> Option<Arc<Sealed>> {
         self.sealed.first().cloned()
     }
 
     /// The tree holds the oldest sealed one.
-    pub(super) fn forget_oldest(&mut self) {
-        self.sealed.remove(0);
+    pub(super) fn forget_oldest(&mut self, records: &Records) {
+        let flushed = self.sealed.remove(0);
+        records.set_flushed(flushed.epoch);
     }
 
-    /// What is known of a key's record.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Option<Slice>> {
-        get(self.newest_first(), key)
+    /// All that are sealed, as they will stay.
+    pub(super) fn frozen(&self) -> Frozen {
+        Frozen(self.sealed.iter().rev().cloned().collect())
     }
 
-    /// All as they are now.
-    pub(super) fn freeze(&self) -> Frozen {
-        Frozen(self.newest_first().cloned().collect())
-    }
-
-    fn newest_first(&self) -> impl Iterator<Item = &Arc<Memtable>> {
-        [&self.active].into_iter().chain(self.sealed.iter().rev())
+    /// The newest record of each key in a range that is not in the tree, in key order. For the writer.
+    pub(super) fn range(&mut self, records: &Records, range: Range<'_>) -> Vec<Pair> {
+        let mut keys: Vec<_> = self.active.keys().range::<[u8], _>(range).cloned().collect();
+        for sealed in &self.sealed {
+            keys.extend(sealed.range(records, range).iter().map(|(key, _)| key.clone()));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        let newest = |key: &Slice| records.get(key).expect("what is not in the tree is not forgotten");
+        keys.into_iter().map(|key| (key.clone(), newest(&key))).collect()
     }
 }
 
-/// Memtables as they were at some batch, the newest first.
+/// Memtables that were sealed at some batch, the newest first.
 #[derive(Default)]
-pub(super) struct Frozen(Vec<Arc<Memtable>>);
+pub(super) struct Frozen(Vec<Arc<Sealed>>);
 
 impl Frozen {
     /// What is known of a key's record.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Option<Slice>> {
-        get(&self.0, key)
+    pub(super) fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Bytes>> {
+        self.0.iter().find_map(|sealed| sealed.get(records, key)).cloned()
     }
 
     /// The newest record of each key in a range, in key order.
-    pub(super) fn range(&self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Newest<'_> {
-        let ranges = self.0.iter().map(|memtable| memtable.records.range::<[u8], _>(range).peekable());
+    pub(super) fn range(&self, records: &Records, range: Range<'_>) -> Newest<'_> {
+        let ranges = self.0.iter().map(|sealed| sealed.range(records, range).iter().peekable());
         Newest { newest_first: ranges.collect() }
     }
 }
 
-fn get<'a>(newest_first: impl IntoIterator<Item = &'a Arc<Memtable>>, key: &[u8]) -> Option<Option<Slice>> {
-    newest_first.into_iter().find_map(|memtable| memtable.records.get(key)).cloned()
-}
-
 /// See [`Frozen::range`].
 pub(super) struct Newest<'a> {
-    newest_first: Vec<Peekable<Range<'a, Slice, Option<Slice>>>>,
+    newest_first: Vec<Peekable<slice::Iter<'a, Pair>>>,
 }
 
 impl<'a> Iterator for Newest<'a> {
-    type Item = (&'a Slice, &'a Option<Slice>);
+    type Item = &'a Pair;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let first_key = self.newest_first.iter_mut().filter_map(Peekable::peek).map(|(key, _)| *key).min()?;
+        let first_key = self.newest_first.iter_mut().filter_map(Peekable::peek).map(|(key, _)| key).min()?;
         let mut newest = None;
         for range in &mut self.newest_first {
-            if let Some(record) = range.next_if(|(key, _)| *key == first_key) {
-                newest.get_or_insert(record);
+            if let Some(pair) = range.next_if(|(key, _)| key == first_key) {
+                newest.get_or_insert(pair);
             }
         }
         newest
@@ -183,16 +264,50 @@ mod tests {
 
     const BYTES_MAX: u64 = 10_000;
 
-    fn write(memtables: &mut Memtables, index: u64, batch: &[(&str, Option<&str>)]) -> bool {
-        let batch = batch.iter().map(|(key, record)| (Slice::from(*key), record.map(Slice::from)));
-        memtables.write(Index(index), batch, BYTES_MAX)
+    struct State {
+        records: Records,
+        memtables: Memtables,
     }
 
-    /// `key=record` of a range, `key` if it is gone.
-    fn text(frozen: &Frozen, from: &str, to: &str) -> String {
-        let text = |bytes: &Slice| String::from_utf8(bytes.to_vec()).expect("text");
-        let range = (Bound::Included(from.as_bytes()), Bound::Excluded(to.as_bytes()));
-        let pairs = frozen.range(range).map(|(key, record)| match record {
+    impl State {
+        fn new() -> State {
+            State { records: Records::new(1 << 20), memtables: Memtables::new(Index(0)) }
+        }
+
+        fn write(&mut self, index: u64, batch: &[(&str, Option<&str>)]) -> bool {
+            let batch = batch.iter().map(|(key, record)| {
+                (Slice::from(*key), record.map(|record| Bytes::from(record.to_owned())))
+            });
+            self.memtables.write(&self.records, Index(index), batch, BYTES_MAX)
+        }
+
+        /// What waits for its flush.
+        fn frozen(&self, from: &str, to: &str) -> String {
+            text(self.memtables.frozen().range(&self.records, range(from, to)))
+        }
+
+        /// What is not in the tree.
+        fn newest(&mut self, from: &str, to: &str) -> String {
+            text(self.memtables.range(&self.records, range(from, to)).iter())
+        }
+
+        /// Flushes the oldest memtable: what it brings into the tree.
+        fn flush(&mut self) -> String {
+            let oldest = self.memtables.oldest_sealed().expect("it waits");
+            let flushed = text(oldest.pairs(&self.records).iter());
+            self.memtables.forget_oldest(&self.records);
+            flushed
+        }
+    }
+
+    fn range<'a>(from: &'a str, to: &'a str) -> Range<'a> {
+        (Bound::Included(from.as_bytes()), Bound::Excluded(to.as_bytes()))
+    }
+
+    /// `key=record` of each pair, `key` if it is gone.
+    fn text<'a>(pairs: impl Iterator<Item = &'a Pair>) -> String {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        let pairs = pairs.map(|(key, record)| match record {
             Some(record) => format!("{}={}", text(key), text(record)),
             None => text(key),
         });
@@ -201,57 +316,87 @@ mod tests {
 
     #[test]
     fn the_newest_record_of_a_key_counts_and_a_removed_key_is_known_to_be_gone() {
-        let mut memtables = Memtables::new(Index(0));
-        write(&mut memtables, 1, &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
-        assert!(memtables.seal());
-        write(&mut memtables, 2, &[("b", None), ("d", Some("2"))]);
-        assert!(memtables.seal());
-        write(&mut memtables, 3, &[("c", Some("3"))]);
-        assert_eq!(text(&memtables.freeze(), "a", "z"), "a=1 b c=3 d=2");
-        assert_eq!(text(&memtables.freeze(), "b", "d"), "b c=3");
-        let get =
-            |key: &str| memtables.get(key.as_bytes()).map(|record| record.map(|record| record.to_vec()));
-        assert_eq!(get("a"), Some(Some(b"1".to_vec())));
+        let mut state = State::new();
+        state.write(1, &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
+        assert!(state.memtables.seal());
+        state.write(2, &[("b", None), ("d", Some("2"))]);
+        assert!(state.memtables.seal());
+        state.write(3, &[("c", Some("3"))]);
+        assert_eq!(state.newest("a", "z"), "a=1 b c=3 d=2");
+        assert_eq!(state.newest("b", "d"), "b c=3");
+        assert_eq!(state.frozen("a", "z"), "a=1 b c=1 d=2");
+        assert_eq!(state.frozen("b", "d"), "b c=1");
+        let frozen = state.memtables.frozen();
+        let get = |key: &str| frozen.get(&state.records, key.as_bytes());
+        assert_eq!(get("a"), Some(Some("1".into())));
         assert_eq!(get("b"), Some(None));
-        assert_eq!(get("c"), Some(Some(b"3".to_vec())));
+        assert_eq!(get("c"), Some(Some("1".into())));
         assert_eq!(get("e"), None);
     }
 
     #[test]
-    fn what_a_view_holds_stays_as_it_was() {
-        let mut memtables = Memtables::new(Index(0));
-        let empty = memtables.freeze();
-        assert!(!write(&mut memtables, 1, &[("a", Some("1"))]), "there was nothing to flush");
-        let first = memtables.freeze();
-        assert!(write(&mut memtables, 2, &[("a", Some("2"))]), "what the view holds waits for its flush");
-        assert_eq!(text(&empty, "a", "z"), "");
-        assert_eq!(text(&first, "a", "z"), "a=1");
-        assert_eq!(text(&memtables.freeze(), "a", "z"), "a=2");
-        drop(first);
-        assert!(!write(&mut memtables, 3, &[("a", Some("3"))]), "no view holds it any more");
-        let last_batches = [memtables.sealed[0].last, memtables.active.last];
-        assert_eq!(last_batches, [Index(1), Index(3)]);
+    fn what_is_sealed_stays_as_it_was_when_it_is_collected_before_it_is_overwritten_or_after() {
+        for collected_before in [false, true] {
+            let mut state = State::new();
+            state.write(1, &[("a", Some("1")), ("b", Some("1")), ("c", None)]);
+            state.memtables.seal();
+            if collected_before {
+                assert_eq!(state.frozen("a", "z"), "a=1 b=1 c");
+            }
+            state.write(2, &[("a", Some("2")), ("c", Some("2"))]);
+            state.memtables.seal();
+            state.write(3, &[("a", None), ("b", Some("3"))]);
+            assert_eq!(state.newest("a", "z"), "a b=3 c=2");
+            assert_eq!(state.flush(), "a=1 b=1 c");
+            assert_eq!(state.flush(), "a=2 c=2");
+            state.memtables.seal();
+            assert_eq!(state.flush(), "a b=3");
+            assert_eq!(state.newest("a", "z"), "", "all is in the tree");
+        }
+    }
+
+    #[test]
+    fn what_another_thread_collects_is_what_was_sealed_whatever_is_written_meanwhile() {
+        let mut state = State::new();
+        for round in 0..50 {
+            let (old, new) = (round.to_string(), format!("{round} new"));
+            let keys: Vec<_> = (100..400).map(|key| key.to_string()).collect();
+            let batch: Vec<_> = keys.iter().map(|key| (&**key, Some(&*old))).collect();
+            assert!(state.write(round * 2 + 1, &batch), "it is more than a memtable takes");
+            let sealed: Vec<_> = state.memtables.sealed.clone();
+            let State { records, memtables } = &mut state;
+            let collected = std::thread::scope(|scope| {
+                let newest = sealed.last().expect("one was sealed");
+                let collector = scope.spawn(|| text(newest.pairs(records).iter()));
+                let batch = keys.iter().map(|key| (Slice::from(&**key), Some(Bytes::from(new.clone()))));
+                memtables.write(records, Index(round * 2 + 2), batch, BYTES_MAX);
+                collector.join().expect("it collects")
+            });
+            let expected: Vec<_> = keys.iter().map(|key| format!("{key}={old}")).collect();
+            assert_eq!(collected, expected.join(" "));
+            state.flush();
+            state.flush();
+        }
     }
 
     #[test]
     fn memtables_are_flushed_in_order_when_they_have_grown_and_overwriting_makes_them_grow_slowly() {
-        let mut memtables = Memtables::new(Index(0));
-        let long = "v".repeat(900);
-        let overwritten = (1..=100).filter(|index| write(&mut memtables, *index, &[("a", Some(&long))]));
-        assert_eq!(overwritten.collect::<Vec<_>>(), [41, 82], "one record of 1,000 bytes, again and again");
-        memtables.forget_oldest();
-        memtables.forget_oldest();
-        let sealed: Vec<u64> = (101..=122)
-            .filter(|index| write(&mut memtables, *index, &[(&index.to_string(), Some(&long))]))
-            .collect();
-        assert_eq!(sealed, [110, 121], "eleven records of 1,000 bytes each");
+        let mut state = State::new();
+        let long = "v".repeat(1000 - ENTRY_BYTES - 3);
+        let overwritten = (1..=50).filter(|index| state.write(*index, &[("abc", Some(&long))]));
+        assert_eq!(overwritten.collect::<Vec<_>>(), [21, 42], "one record of 1,000 bytes, again and again");
+        state.flush();
+        state.flush();
+        let sealed: Vec<u64> =
+            (101..=122).filter(|index| state.write(*index, &[(&index.to_string(), Some(&long))])).collect();
+        assert_eq!(sealed, [110, 121], "eleven records of 1,000 bytes each, one of them from before");
         for last in sealed {
-            assert_eq!(memtables.oldest_sealed().expect("it waits").last(), Index(last));
-            memtables.forget_oldest();
+            assert_eq!(state.memtables.oldest_sealed().expect("it waits").last(), Index(last));
+            state.flush();
         }
-        assert!(memtables.oldest_sealed().is_none());
-        assert_eq!(text(&memtables.freeze(), "", "z"), format!("122={long}"), "the others are in the tree");
-        assert!(memtables.seal());
-        assert!(!memtables.seal(), "no batch came since");
+        assert!(state.memtables.oldest_sealed().is_none());
+        assert_eq!(state.newest("", "z"), format!("122={long}"), "the others are in the tree");
+        assert!(state.memtables.seal());
+        assert!(!state.memtables.seal(), "no batch came since");
     }
 }

@@ -1,0 +1,329 @@
+//! The newest records, in memory: what is not in the tree yet, and in front of the tree what was lately read or written.
+//!
+//! One hash table is both, so that a write finds its key's place once, and a read in one step what memtables, filters, indexes and
+//! data blocks would tell. (A log-structured store has a memtable and a row cache for that, as RocksDB does; they would hold most
+//! records twice.) The order of keys, which flushes and scans need, is the memtables' (module `memtable`).
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    mem,
+    sync::{
+        RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use hashbrown::{HashTable, hash_table::Entry as Place};
+use lsm_tree::Slice;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Parts of the table with a lock each: one that grows keeps readers of the others not waiting.
+const SHARDS: usize = 32;
+
+/// A longer record that was read is left to the tree and its cache of blocks. Heads of values that are not in chunks, and chunks,
+/// are shorter.
+pub(super) const READ_BYTES_MAX: usize = 8 << 10;
+
+/// What an entry takes beside the bytes of its key and record, about: a place in the table, and an allocation.
+pub(super) const ENTRY_BYTES: usize = 128;
+
+/// How many places a write looks at for what may be forgotten, at most.
+const LOOKS_MAX: usize = 64;
+
+/// The number of a memtable, from 1 on; 0 stands for the tree as it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Epoch(pub(super) u32);
+
+/// The newest records, as far as they are known: `None` for a key that has none.
+///
+/// - What is here is what a reader of the latest batch gets, and while a batch is being written, of that one: of two keys one may be
+///   ahead. So what must be of one moment is for the store's writer only.
+/// - All that no flush has brought into the tree is here. What is in the tree is forgotten when room is needed, if nobody asked for it
+///   since it was last looked at (the second chance of CLOCK).
+/// - Only the writer adds keys: it knows that no batch comes between its look into the tree and the addition.
+/// - Records are allocations of their own: none holds on to a block or a message that it came in.
+pub(super) struct Records {
+    shards: [RwLock<Shard>; SHARDS],
+    shard_bytes_max: usize,
+    /// So that nobody can choose keys that collide.
+    seed: u64,
+    /// The last memtable that is in the tree.
+    flushed: AtomicU32,
+}
+
+#[derive(Default)]
+struct Shard {
+    table: HashTable<Entry>,
+    /// What the entries take, about.
+    bytes: usize,
+    /// Where it last looked for what may be forgotten.
+    hand: usize,
+}
+
+struct Entry {
+    key: Slice,
+    record: Option<Bytes>,
+    /// The memtable that the record was written to.
+    epoch: Epoch,
+    /// Whether somebody has asked for it since the hand was here.
+    wanted: AtomicBool,
+}
+
+/// What a write took the place of.
+pub(super) struct Replaced {
+    /// The memtable that it was written to.
+    pub(super) epoch: Epoch,
+    /// The record's length, in bytes.
+    pub(super) len: usize,
+}
+
+impl Records {
+    /// Keeps about so many bytes, or what waits for its flush if that is more.
+    pub(super) fn new(bytes_max: u64) -> Records {
+        Records::with_seed(bytes_max, RandomState::new().hash_one(0))
+    }
+
+    fn with_seed(bytes_max: u64, seed: u64) -> Records {
+        Records {
+            shards: Default::default(),
+            shard_bytes_max: bytes_max as usize / SHARDS,
+            seed,
+            flushed: AtomicU32::new(0),
+        }
+    }
+
+    /// What is known of a key.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        let hash = self.hash(key);
+        let shard = self.read(hash);
+        let entry = shard.table.find(hash, |entry| *entry.key == *key)?;
+        if !entry.wanted.load(Ordering::Relaxed) {
+            entry.wanted.store(true, Ordering::Relaxed);
+        }
+        Some(entry.record.clone())
+    }
+
+    /// What a memtable has for a key, if no later one has anything.
+    pub(super) fn get_of(&self, key: &[u8], epoch: Epoch) -> Option<Option<Bytes>> {
+        let hash = self.hash(key);
+        let shard = self.read(hash);
+        let entry = shard.table.find(hash, |entry| *entry.key == *key)?;
+        (entry.epoch == epoch).then(|| entry.record.clone())
+    }
+
+    /// A batch that is being written to a memtable has this for the key. `save` is told what it takes the place of, before anybody
+    /// can miss it.
+    pub(super) fn put(
+        &self,
+        key: &Slice,
+        record: Option<Bytes>,
+        epoch: Epoch,
+        save: impl FnOnce(Epoch, Option<Bytes>),
+    ) -> Option<Replaced> {
+        let hash = self.hash(key);
+        let mut shard = self.write(hash);
+        let entry = Entry { key: key.clone(), record, epoch, wanted: AtomicBool::new(false) };
+        let replaced = match shard.insert(hash, entry, self.seed) {
+            Some((epoch, record)) => {
+                let len = len(record.as_ref());
+                save(epoch, record);
+                Some(Replaced { epoch, len })
+            }
+            None => None,
+        };
+        self.make_room(&mut shard);
+        replaced
+    }
+
+    /// The tree has this for a key of which nothing was known.
+    pub(super) fn learn(&self, key: &[u8], record: Option<Bytes>) {
+        if len(record.as_ref()) <= READ_BYTES_MAX {
+            let hash = self.hash(key);
+            let mut shard = self.write(hash);
+            let entry = Entry { key: key.into(), record, epoch: Epoch(0), wanted: AtomicBool::new(false) };
+            shard.insert(hash, entry, self.seed);
+            self.make_room(&mut shard);
+        }
+    }
+
+    /// A memtable and all before it are in the tree.
+    pub(super) fn set_flushed(&self, epoch: Epoch) {
+        self.flushed.store(epoch.0, Ordering::Release);
+    }
+
+    fn make_room(&self, shard: &mut Shard) {
+        if shard.bytes > self.shard_bytes_max {
+            shard.forget(self.shard_bytes_max, Epoch(self.flushed.load(Ordering::Acquire)));
+        }
+    }
+
+    fn hash(&self, key: &[u8]) -> u64 {
+        xxh3_64_with_seed(key, self.seed)
+    }
+
+    fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard> {
+        self.shards[shard_of(hash)].read().expect("no panic holds this lock")
+    }
+
+    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard> {
+        self.shards[shard_of(hash)].write().expect("no panic holds this lock")
+    }
+}
+
+impl Shard {
+    /// What it takes the place of.
+    fn insert(&mut self, hash: u64, entry: Entry, seed: u64) -> Option<(Epoch, Option<Bytes>)> {
+        self.bytes += entry.bytes();
+        let place = self.table.entry(
+            hash,
+            |present| present.key == entry.key,
+            |present| xxh3_64_with_seed(&present.key, seed),
+        );
+        match place {
+            Place::Vacant(place) => {
+                place.insert(entry);
+                None
+            }
+            Place::Occupied(mut place) => {
+                let present = place.get_mut();
+                self.bytes -= present.bytes();
+                let record = mem::replace(&mut present.record, entry.record);
+                Some((mem::replace(&mut present.epoch, entry.epoch), record))
+            }
+        }
+    }
+
+    /// Forgets entries that are in the tree, until no more than so many bytes are left. It gives up where it finds few: the
+    /// next write goes on.
+    fn forget(&mut self, bytes_max: usize, flushed: Epoch) {
+        for _ in 0..LOOKS_MAX {
+            if self.bytes <= bytes_max {
+                return;
+            }
+            self.hand = (self.hand + 1) % self.table.num_buckets();
+            let Ok(mut place) = self.table.get_bucket_entry(self.hand) else { continue };
+            if place.get().epoch <= flushed && !mem::take(place.get_mut().wanted.get_mut()) {
+                let (entry, _) = place.remove();
+                self.bytes -= entry.bytes();
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.key.len() + len(self.record.as_ref())
+    }
+}
+
+/// Of bits that the table within a shard does not use.
+fn shard_of(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
+
+/// Of a record, in bytes.
+pub(super) fn len(record: Option<&Bytes>) -> usize {
+    record.map_or(0, Bytes::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES_MAX: u64 = 1 << 20;
+
+    fn known(records: &Records, key: &str) -> Option<Option<Bytes>> {
+        records.get(key.as_bytes())
+    }
+
+    fn put(records: &Records, key: &str, record: Option<&'static str>, epoch: u32) {
+        records.put(&Slice::from(key), record.map(Bytes::from), Epoch(epoch), |_, _| {});
+    }
+
+    fn fill(records: &Records, numbers: std::ops::Range<u32>, epoch: u32) {
+        for number in numbers {
+            let record = Bytes::from(vec![0; 500]);
+            records.put(&Slice::from(number.to_be_bytes()), Some(record), Epoch(epoch), |_, _| {});
+        }
+    }
+
+    fn count(records: &Records, numbers: std::ops::Range<u32>) -> usize {
+        numbers.filter(|number| records.get_of(&number.to_be_bytes(), Epoch(1)).is_some()).count()
+    }
+
+    fn bytes(records: &Records) -> usize {
+        records.shards.iter().map(|shard| shard.read().unwrap().bytes).sum()
+    }
+
+    #[test]
+    fn what_was_read_is_known_and_follows_what_is_written() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        assert_eq!(known(&records, "k"), None);
+        records.learn(b"k", Some("old".into()));
+        assert_eq!(known(&records, "k"), Some(Some("old".into())));
+        put(&records, "k", Some("new"), 1);
+        assert_eq!(known(&records, "k"), Some(Some("new".into())));
+        put(&records, "k", None, 1);
+        assert_eq!(known(&records, "k"), Some(None), "it is known to be gone");
+    }
+
+    #[test]
+    fn a_write_says_what_it_takes_the_place_of() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        put(&records, "k", Some("old"), 3);
+        let mut saved = None;
+        let replaced =
+            records.put(&"k".into(), Some("newer".into()), Epoch(5), |epoch, old| saved = Some((epoch, old)));
+        assert_eq!(replaced.map(|replaced| (replaced.epoch, replaced.len)), Some((Epoch(3), 3)));
+        assert_eq!(saved, Some((Epoch(3), Some("old".into()))));
+        assert_eq!(records.get_of(b"k", Epoch(3)), None);
+        assert_eq!(records.get_of(b"k", Epoch(5)), Some(Some("newer".into())));
+    }
+
+    #[test]
+    fn a_long_record_that_was_read_is_left_to_the_tree() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        records.learn(b"k", Some(vec![0; READ_BYTES_MAX + 1].into()));
+        assert_eq!(known(&records, "k"), None);
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_is_read() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        for number in 0..20_000_u32 {
+            records.learn(&number.to_be_bytes(), Some(vec![0; 500].into()));
+        }
+        assert!(bytes(&records) as u64 <= BYTES_MAX, "{} bytes", bytes(&records));
+        assert!(bytes(&records) as u64 > BYTES_MAX / 2, "{} bytes", bytes(&records));
+    }
+
+    #[test]
+    fn what_no_flush_has_brought_into_the_tree_is_never_forgotten() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        fill(&records, 0..5000, 1);
+        assert_eq!(count(&records, 0..5000), 5000, "more than there is room for");
+        records.set_flushed(Epoch(1));
+        fill(&records, 5000..7000, 2);
+        assert!(count(&records, 0..5000) < 100, "they made room for what is to be flushed");
+        assert!((5000..7000_u32).all(|number| records.get(&number.to_be_bytes()).is_some()));
+    }
+
+    #[test]
+    fn what_somebody_asks_for_outlives_what_was_read_once() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        let learn = |numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                records.learn(&number.to_be_bytes(), Some(vec![0; 500].into()));
+            }
+        };
+        let ask = || (0..400_u32).filter(|number| records.get(&number.to_be_bytes()).is_some()).count();
+        learn(0..400);
+        for round in 1..20 {
+            let known = ask();
+            assert!(known > 390, "{known} of 400 in round {round}");
+            learn(round * 1000..round * 1000 + 500);
+        }
+    }
+}
