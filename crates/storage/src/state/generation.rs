@@ -32,8 +32,8 @@ use pontoon_kv::{GroupId, Index, StoreError};
 use crate::state::{
     Notice, Notify, OpenError, Resources, current,
     keys::{self, POSITION_KEY, is_key},
-    memtable::{Frozen, Memtables, Pair, Sealed},
-    records::Records,
+    memtable::{Frozen, Memtables, Sealed},
+    records::{Pair, Records},
 };
 
 /// The tree takes fewer than 2^20 numbers between two batches; 2^43 indexes remain.

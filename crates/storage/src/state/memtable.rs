@@ -22,15 +22,12 @@ use pontoon_kv::Index;
 
 use super::{
     generation::lock,
-    records::{ENTRY_BYTES, Epoch, Records, len},
+    records::{self, ENTRY_BYTES, Epoch, Pair, Records},
 };
 
 /// A memtable is flushed, too, when so many times its size was written to it, although overwriting kept it small: this bounds what a
 /// restart replays.
 const WRITTEN_TIMES_MAX: u64 = 2;
-
-/// A key and its record; `None`: the key is gone, whatever is below.
-pub(super) type Pair = (Slice, Option<Bytes>);
 
 /// The memtable that is written.
 struct Active {
@@ -150,24 +147,25 @@ impl Memtables {
         bytes_max: u64,
     ) -> bool {
         let Memtables { active, sealed } = self;
-        for (key, record) in batch {
-            let place_bytes = (ENTRY_BYTES + key.len()) as u64;
-            let record_bytes = len(record.as_ref()) as u64;
+        records.put(active.epoch, batch, |key, len, replaced| {
+            let (place_bytes, record_bytes) = ((ENTRY_BYTES + key.len()) as u64, len as u64);
             active.bytes += record_bytes;
             active.written += place_bytes + record_bytes;
-            let replaced = records.put(&key, record, active.epoch, |epoch, replaced| {
-                if let Some(sealed) = sealed.iter().find(|sealed| sealed.epoch == epoch) {
-                    sealed.put_aside(&key, replaced);
-                }
-            });
             match replaced {
-                Some(replaced) if replaced.epoch == active.epoch => active.bytes -= replaced.len as u64,
-                _ => {
+                Some((epoch, record)) if epoch == active.epoch => {
+                    active.bytes -= records::len(record.as_ref()) as u64;
+                }
+                replaced => {
                     active.bytes += place_bytes;
+                    if let Some((epoch, record)) = replaced
+                        && let Some(sealed) = sealed.iter().find(|sealed| sealed.epoch == epoch)
+                    {
+                        sealed.put_aside(&key, record);
+                    }
                     active.fresh.push(key);
                 }
             }
-        }
+        });
         active.last = index;
         let full = active.bytes > bytes_max || active.written > WRITTEN_TIMES_MAX * bytes_max;
         full && self.seal()

@@ -7,6 +7,7 @@
 use std::{
     collections::hash_map::RandomState,
     hash::BuildHasher,
+    hint::black_box,
     mem,
     sync::{
         RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -29,8 +30,14 @@ pub(super) const READ_BYTES_MAX: usize = 8 << 10;
 /// What an entry takes beside the bytes of its key and record, about: a place in the table, and an allocation.
 pub(super) const ENTRY_BYTES: usize = 128;
 
+/// How many records of a batch are written under one lock, at most.
+const AT_ONCE_MAX: usize = 64;
+
 /// How many places a write looks at for what may be forgotten, at most.
 const LOOKS_MAX: usize = 64;
+
+/// A key and its record; `None`: the key is gone, whatever is below.
+pub(super) type Pair = (Slice, Option<Bytes>);
 
 /// The number of a memtable, from 1 on; 0 stands for the tree as it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,14 +78,6 @@ struct Entry {
     wanted: AtomicBool,
 }
 
-/// What a write took the place of.
-pub(super) struct Replaced {
-    /// The memtable that it was written to.
-    pub(super) epoch: Epoch,
-    /// The record's length, in bytes.
-    pub(super) len: usize,
-}
-
 impl Records {
     /// Keeps about so many bytes, or what waits for its flush if that is more.
     pub(super) fn new(bytes_max: u64) -> Records {
@@ -113,28 +112,28 @@ impl Records {
         (entry.epoch == epoch).then(|| entry.record.clone())
     }
 
-    /// A batch that is being written to a memtable has this for the key. `save` is told what it takes the place of, before anybody
-    /// can miss it.
+    /// A batch that is being written to a memtable has these records. `done` is told of each key, the length of its record, and the
+    /// memtable and record that it takes the place of, before anybody can miss that.
     pub(super) fn put(
         &self,
-        key: &Slice,
-        record: Option<Bytes>,
         epoch: Epoch,
-        save: impl FnOnce(Epoch, Option<Bytes>),
-    ) -> Option<Replaced> {
-        let hash = self.hash(key);
-        let mut shard = self.write(hash);
-        let entry = Entry { key: key.clone(), record, epoch, wanted: AtomicBool::new(false) };
-        let replaced = match shard.insert(hash, entry, self.seed) {
-            Some((epoch, record)) => {
-                let len = len(record.as_ref());
-                save(epoch, record);
-                Some(Replaced { epoch, len })
+        batch: impl Iterator<Item = Pair>,
+        mut done: impl FnMut(Slice, usize, Option<(Epoch, Option<Bytes>)>),
+    ) {
+        let mut entries: Vec<_> =
+            batch.map(|(key, record)| (self.hash(&key), Entry::new(key, record, epoch))).collect();
+        entries.sort_unstable_by_key(|(hash, _)| shard_of(*hash));
+        while let Some((hash, _)) = entries.last() {
+            let first = entries.partition_point(|(other, _)| shard_of(*other) < shard_of(*hash));
+            let first = first.max(entries.len().saturating_sub(AT_ONCE_MAX));
+            let mut shard = self.write(*hash);
+            shard.touch(&entries[first..]);
+            for (hash, entry) in entries.drain(first..) {
+                let (key, len) = (entry.key.clone(), len(entry.record.as_ref()));
+                done(key, len, shard.insert(hash, entry, self.seed));
+                self.make_room(&mut shard);
             }
-            None => None,
-        };
-        self.make_room(&mut shard);
-        replaced
+        }
     }
 
     /// The tree has this for a key of which nothing was known.
@@ -142,8 +141,7 @@ impl Records {
         if len(record.as_ref()) <= READ_BYTES_MAX {
             let hash = self.hash(key);
             let mut shard = self.write(hash);
-            let entry = Entry { key: key.into(), record, epoch: Epoch(0), wanted: AtomicBool::new(false) };
-            shard.insert(hash, entry, self.seed);
+            shard.insert(hash, Entry::new(key.into(), record, Epoch(0)), self.seed);
             self.make_room(&mut shard);
         }
     }
@@ -173,6 +171,15 @@ impl Records {
 }
 
 impl Shard {
+    /// Has the processor bring the places of these keys into its cache, with what they hold: of several at a time, while an insertion
+    /// waits for its own.
+    fn touch(&self, entries: &[(u64, Entry)]) {
+        for (hash, entry) in entries {
+            let present = self.table.find(*hash, |present| present.key == entry.key);
+            black_box(present.and_then(|present| present.record.as_ref()?.first()));
+        }
+    }
+
     /// What it takes the place of.
     fn insert(&mut self, hash: u64, entry: Entry, seed: u64) -> Option<(Epoch, Option<Bytes>)> {
         self.bytes += entry.bytes();
@@ -213,6 +220,10 @@ impl Shard {
 }
 
 impl Entry {
+    fn new(key: Slice, record: Option<Bytes>, epoch: Epoch) -> Entry {
+        Entry { key, record, epoch, wanted: AtomicBool::new(false) }
+    }
+
     fn bytes(&self) -> usize {
         ENTRY_BYTES + self.key.len() + len(self.record.as_ref())
     }
@@ -239,14 +250,13 @@ mod tests {
     }
 
     fn put(records: &Records, key: &str, record: Option<&'static str>, epoch: u32) {
-        records.put(&Slice::from(key), record.map(Bytes::from), Epoch(epoch), |_, _| {});
+        let batch = [(Slice::from(key), record.map(Bytes::from))];
+        records.put(Epoch(epoch), batch.into_iter(), |_, _, _| {});
     }
 
     fn fill(records: &Records, numbers: std::ops::Range<u32>, epoch: u32) {
-        for number in numbers {
-            let record = Bytes::from(vec![0; 500]);
-            records.put(&Slice::from(number.to_be_bytes()), Some(record), Epoch(epoch), |_, _| {});
-        }
+        let batch = numbers.map(|number| (Slice::from(number.to_be_bytes()), Some(vec![0; 500].into())));
+        records.put(Epoch(epoch), batch, |_, _, _| {});
     }
 
     fn count(records: &Records, numbers: std::ops::Range<u32>) -> usize {
@@ -272,14 +282,15 @@ mod tests {
     #[test]
     fn a_write_says_what_it_takes_the_place_of() {
         let records = Records::with_seed(BYTES_MAX, 1);
-        put(&records, "k", Some("old"), 3);
-        let mut saved = None;
-        let replaced =
-            records.put(&"k".into(), Some("newer".into()), Epoch(5), |epoch, old| saved = Some((epoch, old)));
-        assert_eq!(replaced.map(|replaced| (replaced.epoch, replaced.len)), Some((Epoch(3), 3)));
-        assert_eq!(saved, Some((Epoch(3), Some("old".into()))));
-        assert_eq!(records.get_of(b"k", Epoch(3)), None);
-        assert_eq!(records.get_of(b"k", Epoch(5)), Some(Some("newer".into())));
+        put(&records, "a", Some("old"), 3);
+        let batch = [("a".into(), Some("newer".into())), ("b".into(), None)];
+        let mut told = Vec::new();
+        records.put(Epoch(5), batch.into_iter(), |key, len, replaced| told.push((key, len, replaced)));
+        told.sort();
+        let old = Some((Epoch(3), Some("old".into())));
+        assert_eq!(told, [("a".into(), 5, old), ("b".into(), 0, None)]);
+        assert_eq!(records.get_of(b"a", Epoch(3)), None);
+        assert_eq!(records.get_of(b"a", Epoch(5)), Some(Some("newer".into())));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::{
     AFTER_DAMAGE,
     state::{
         keys::{self, POSITION_KEY, is_key},
-        memtable::{Pair, Range},
-        records::READ_BYTES_MAX,
+        memtable::Range,
+        records::{Pair, READ_BYTES_MAX},
     },
 };
 
