@@ -51,8 +51,7 @@ pub struct StateOptions {
     /// A memtable is flushed at this size, in bytes, or when twice as much was written to it. Up to five of them are in memory
     /// when the disk is behind, and what views hold.
     pub memtable_bytes: u64,
-    /// The caches, in bytes: three quarters for the newest records (more if memtables need less than `memtable_bytes`), the rest for
-    /// blocks of tables.
+    /// The caches, in bytes: three quarters for the newest records, beside those of memtables, the rest for blocks of tables.
     pub cache_bytes: u64,
     /// Table files that are kept open.
     pub open_files_max: usize,
@@ -139,7 +138,7 @@ struct Shared {
 #[derive(Clone)]
 struct Resources {
     memtable_bytes: u64,
-    /// For the newest records, those of memtables among them.
+    /// For the newest records, beside those of memtables.
     records_bytes: u64,
     cache: Arc<Cache>,
     files: Arc<DescriptorTable>,
@@ -157,7 +156,7 @@ impl StateStore {
         let lock = lock_folder(folder)?;
         let resources = Resources {
             memtable_bytes: options.memtable_bytes,
-            records_bytes: options.memtable_bytes + options.cache_bytes / 4 * 3,
+            records_bytes: options.cache_bytes / 4 * 3,
             cache: Arc::new(Cache::with_capacity_bytes(options.cache_bytes / 4)),
             files: Arc::new(DescriptorTable::new(options.open_files_max)),
         };

@@ -14,7 +14,7 @@ use pontoon_storage::{StateOptions, StateStore};
 const GROUP: GroupId = GroupId(1);
 
 fn small() -> StateOptions {
-    StateOptions { memtable_bytes: 32 << 10, cache_bytes: 1 << 20, open_files_max: 16 }
+    StateOptions { memtable_bytes: 32 << 10, cache_bytes: 64 << 10, open_files_max: 16 }
 }
 
 fn open(folder: &Path) -> StateStore {
@@ -45,7 +45,7 @@ fn it_reopens_at_a_batch_that_it_had_with_exactly_the_state_of_then() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut store = open(folder.path());
     let mut history = vec![(Index(0), Model::new())];
-    let (mut restarts, mut lost) = (0, 0);
+    let (mut restarts, mut lost, mut forgotten) = (0, 0, 0);
     for step in 0..1500 {
         let (index, mut model) = history.last().expect("the beginning stays").clone();
         let index = Index(index.0 + 1 + random.below(3));
@@ -53,6 +53,12 @@ fn it_reopens_at_a_batch_that_it_had_with_exactly_the_state_of_then() {
         apply(&mut model, &batch);
         store.write(index, batch).expect("the store accepts it");
         assert_eq!(contents(&store), model, "seed {seed}, step {step}");
+        let at = random.below(model.len() as u64 + 1) as usize;
+        for (key, value) in model.iter().skip(at).take(3) {
+            forgotten += u64::from(store.handle().known().get(key).is_none());
+            let read = store.get(key).expect("readable");
+            assert_eq!(read.as_ref(), Some(value), "seed {seed}, step {step}: {key:?}");
+        }
         history.push((index, model));
         if random.below(20) == 0 {
             store.handle().request_flush();
@@ -74,8 +80,9 @@ fn it_reopens_at_a_batch_that_it_had_with_exactly_the_state_of_then() {
         }
     }
     assert!(
-        restarts > 5 && lost > 0,
-        "seed {seed}: {restarts} restarts lost {lost} batches in all, too little to prove anything"
+        restarts > 5 && lost > 0 && forgotten > 100,
+        "seed {seed}: {restarts} restarts lost {lost} batches in all, {forgotten} records were not in memory, too little to \
+         prove anything"
     );
 }
 

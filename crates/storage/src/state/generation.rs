@@ -248,6 +248,7 @@ impl Generation {
         self.durable.store(memtable.last().0, Ordering::Release);
         self.look_at_tree();
         self.announce_durable();
+        self.records.make_room();
         Ok(true)
     }
 
@@ -315,6 +316,7 @@ impl Generation {
     pub(super) fn retire(&self) {
         *lock(&self.failure) = Some(StoreError("a snapshot has replaced this state".to_owned()));
         self.obsolete.store(true, Ordering::Release);
+        self.records.forget_flushed();
     }
 
     /// Whether the workers are to end.

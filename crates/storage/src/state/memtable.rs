@@ -5,10 +5,11 @@
 //! batches overwrite is put aside for it. So it can be flushed, and seen by views, as it was: a flush brings whole batches into
 //! the tree, in order.
 //!
-//! Keys are put in order when somebody needs that: by the flush, on its own thread, or by the first scan.
+//! Keys are put in order when somebody needs that: by the flush, on its own thread, or by a scan or a view that comes before it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
     iter::Peekable,
     mem,
     ops::Bound,
@@ -29,13 +30,48 @@ use super::{
 /// restart replays.
 const WRITTEN_TIMES_MAX: u64 = 2;
 
-/// The memtable that is written.
-struct Active {
-    epoch: Epoch,
-    /// The keys that it wrote: those that came since the last scan,
+/// Keys by their first byte, which tells what they are of: a scan puts in order only what it may visit.
+#[derive(Default)]
+struct Keys(BTreeMap<u8, SameFirstByte>);
+
+#[derive(Default)]
+struct SameFirstByte {
+    /// Those that came since the last scan,
     fresh: Vec<Slice>,
     /// and those before it.
     ordered: BTreeSet<Slice>,
+}
+
+impl Keys {
+    fn push(&mut self, key: Slice) {
+        self.0.entry(key[0]).or_default().fresh.push(key);
+    }
+
+    /// All, in no order.
+    fn all(&self) -> impl Iterator<Item = &Slice> {
+        self.0.values().flat_map(|keys| keys.ordered.iter().chain(&keys.fresh))
+    }
+
+    /// Those of a range.
+    fn range(&mut self, range: Range<'_>) -> Vec<Slice> {
+        let first_byte = |bound: Bound<&[u8]>, otherwise| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => key.first().copied().unwrap_or(otherwise),
+            Bound::Unbounded => otherwise,
+        };
+        let mut found = Vec::new();
+        for keys in self.0.range_mut(first_byte(range.0, 0)..=first_byte(range.1, u8::MAX)) {
+            let SameFirstByte { fresh, ordered } = keys.1;
+            ordered.extend(fresh.drain(..));
+            found.extend(ordered.range::<[u8], _>(range).cloned());
+        }
+        found
+    }
+}
+
+/// The memtable that is written.
+struct Active {
+    epoch: Epoch,
+    keys: Keys,
     /// What their records take in memory, about.
     bytes: u64,
     /// What all would take that were written.
@@ -48,25 +84,27 @@ struct Active {
 
 impl Active {
     fn new(epoch: Epoch, base: Index) -> Active {
-        Active { epoch, fresh: Vec::new(), ordered: BTreeSet::new(), bytes: 0, written: 0, base, last: base }
-    }
-
-    fn keys(&mut self) -> &BTreeSet<Slice> {
-        self.ordered.extend(self.fresh.drain(..));
-        &self.ordered
+        Active { epoch, keys: Keys::default(), bytes: 0, written: 0, base, last: base }
     }
 }
 
 /// A memtable that is written no more.
 pub(super) struct Sealed {
     epoch: Epoch,
-    /// In no order.
-    keys: Vec<Slice>,
-    /// What later batches overwrote, as long as `pairs` are not collected.
-    overwritten: Mutex<HashMap<Slice, Option<Bytes>>>,
+    uncollected: Mutex<Uncollected>,
     /// In key order, once somebody has needed them.
     pairs: OnceLock<Vec<Pair>>,
+    /// What they take in memory, about.
+    bytes: u64,
     last: Index,
+}
+
+/// What the pairs of a memtable are collected from, beside the table of records.
+#[derive(Default)]
+struct Uncollected {
+    keys: Keys,
+    /// What later batches overwrote.
+    overwritten: Vec<Pair>,
 }
 
 impl Sealed {
@@ -75,35 +113,50 @@ impl Sealed {
         self.last
     }
 
-    /// What it holds, in key order. The first call collects it.
+    /// What it holds, in key order. The first call collects it, which takes some 0.1 s for a large one.
     pub(super) fn pairs(&self, records: &Records) -> &[Pair] {
         self.pairs.get_or_init(|| {
-            // A record that is not there any more was put aside before it was replaced.
-            let present = self.keys.iter().map(|key| (key.clone(), records.get_of(key, self.epoch)));
-            let mut pairs: Vec<_> = present.collect();
-            let mut overwritten = mem::take(&mut *lock(&self.overwritten));
-            pairs.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            let found = pairs.into_iter().map(|(key, present)| {
-                let record = present.unwrap_or_else(|| {
-                    overwritten.remove(&key).expect("a record is in its place, or put aside")
-                });
-                (key, record)
-            });
-            found.collect()
+            // They stay there: the writer's scans may need some of them meanwhile.
+            let keys: Vec<_> = lock(&self.uncollected).keys.all().cloned().collect();
+            let count = keys.len();
+            let present = |key: Slice| records.get_of(&key, self.epoch).map(|record| (key, record));
+            let mut pairs: Vec<_> = keys.into_iter().filter_map(present).collect();
+            pairs.sort_unstable_by(by_key);
+            // What was not in its place any more was put aside before, and perhaps others that still were.
+            let Uncollected { mut overwritten, .. } = mem::take(&mut *lock(&self.uncollected));
+            overwritten.sort_unstable_by(by_key);
+            pairs.append(&mut overwritten);
+            pairs.sort_by(by_key);
+            pairs.dedup_by(|(a, _), (b, _)| a == b);
+            assert_eq!(pairs.len(), count, "a record is in its place, or put aside");
+            pairs
         })
     }
 
     /// A later batch overwrites this.
-    fn put_aside(&self, key: &Slice, record: Option<Bytes>) {
+    fn put_aside(&self, key: Slice, record: Option<Bytes>) {
         if self.pairs.get().is_none() {
-            lock(&self.overwritten).insert(key.clone(), record);
+            lock(&self.uncollected).overwritten.push((key, record));
         }
     }
 
-    fn get(&self, records: &Records, key: &[u8]) -> Option<&Option<Bytes>> {
-        let pairs = self.pairs(records);
-        let position = pairs.binary_search_by(|(present, _)| (**present).cmp(key)).ok()?;
-        Some(&pairs[position].1)
+    fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Bytes>> {
+        records.get_of(key, self.epoch).or_else(|| {
+            let pairs = self.pairs(records);
+            let position = pairs.binary_search_by(|(present, _)| (**present).cmp(key)).ok()?;
+            Some(pairs[position].1.clone())
+        })
+    }
+
+    /// Keys of a range, without collecting what is not collected.
+    fn keys(&self, records: &Records, range: Range<'_>) -> Vec<Slice> {
+        if self.pairs.get().is_none() {
+            let mut uncollected = lock(&self.uncollected);
+            if !uncollected.keys.0.is_empty() {
+                return uncollected.keys.range(range);
+            }
+        }
+        self.range(records, range).iter().map(|(key, _)| key.clone()).collect()
     }
 
     fn range(&self, records: &Records, (from, to): Range<'_>) -> &[Pair] {
@@ -160,13 +213,14 @@ impl Memtables {
                     if let Some((epoch, record)) = replaced
                         && let Some(sealed) = sealed.iter().find(|sealed| sealed.epoch == epoch)
                     {
-                        sealed.put_aside(&key, record);
+                        sealed.put_aside(key.clone(), record);
                     }
-                    active.fresh.push(key);
+                    active.keys.push(key);
                 }
             }
         });
         active.last = index;
+        records.set_unflushed(active.bytes + sealed.iter().map(|sealed| sealed.bytes).sum::<u64>());
         let full = active.bytes > bytes_max || active.written > WRITTEN_TIMES_MAX * bytes_max;
         full && self.seal()
     }
@@ -177,11 +231,10 @@ impl Memtables {
         if last == base {
             return false;
         }
-        let Active { fresh, ordered, .. } =
+        let Active { keys, bytes, .. } =
             mem::replace(&mut self.active, Active::new(Epoch(epoch.0 + 1), last));
-        let keys = ordered.into_iter().chain(fresh).collect();
-        let sealed = Sealed { epoch, keys, overwritten: Mutex::default(), pairs: OnceLock::new(), last };
-        self.sealed.push(Arc::new(sealed));
+        let uncollected = Mutex::new(Uncollected { keys, overwritten: Vec::new() });
+        self.sealed.push(Arc::new(Sealed { epoch, uncollected, pairs: OnceLock::new(), bytes, last }));
         true
     }
 
@@ -208,13 +261,13 @@ impl Memtables {
 
     /// The newest record of each key in a range that is not in the tree, in key order. For the writer.
     pub(super) fn range(&mut self, records: &Records, range: Range<'_>) -> Vec<Pair> {
-        let mut keys: Vec<_> = self.active.keys().range::<[u8], _>(range).cloned().collect();
+        let mut keys = self.active.keys.range(range);
         for sealed in &self.sealed {
-            keys.extend(sealed.range(records, range).iter().map(|(key, _)| key.clone()));
+            keys.append(&mut sealed.keys(records, range));
         }
-        keys.sort_unstable();
+        keys.sort();
         keys.dedup();
-        let newest = |key: &Slice| records.get(key).expect("what is not in the tree is not forgotten");
+        let newest = |key: &Slice| records.peek(key).expect("what is not in the tree is not forgotten");
         keys.into_iter().map(|key| (key.clone(), newest(&key))).collect()
     }
 }
@@ -226,7 +279,7 @@ pub(super) struct Frozen(Vec<Arc<Sealed>>);
 impl Frozen {
     /// What is known of a key's record.
     pub(super) fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Bytes>> {
-        self.0.iter().find_map(|sealed| sealed.get(records, key)).cloned()
+        self.0.iter().find_map(|sealed| sealed.get(records, key))
     }
 
     /// The newest record of each key in a range, in key order.
@@ -234,6 +287,10 @@ impl Frozen {
         let ranges = self.0.iter().map(|sealed| sealed.range(records, range).iter().peekable());
         Newest { newest_first: ranges.collect() }
     }
+}
+
+fn by_key((a, _): &Pair, (b, _): &Pair) -> Ordering {
+    a.cmp(b)
 }
 
 /// See [`Frozen::range`].
@@ -330,6 +387,18 @@ mod tests {
         assert_eq!(get("b"), Some(None));
         assert_eq!(get("c"), Some(Some("1".into())));
         assert_eq!(get("e"), None);
+    }
+
+    #[test]
+    fn a_record_that_is_in_its_place_is_found_before_all_are_collected() {
+        let mut state = State::new();
+        state.write(1, &[("a", Some("1")), ("b", Some("1"))]);
+        state.memtables.seal();
+        let frozen = state.memtables.frozen();
+        assert_eq!(frozen.get(&state.records, b"a"), Some(Some("1".into())));
+        assert!(frozen.0[0].pairs.get().is_none());
+        assert_eq!(state.newest("a", "z"), "a=1 b=1");
+        assert!(frozen.0[0].pairs.get().is_none(), "the writer's scans collect nothing either");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
     mem,
     sync::{
         RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -27,13 +27,13 @@ const SHARDS: usize = 32;
 /// are shorter.
 pub(super) const READ_BYTES_MAX: usize = 8 << 10;
 
-/// What an entry takes beside the bytes of its key and record, about: a place in the table, and an allocation.
+/// What an entry takes beside the bytes of its key and record, about: a place in a table that is half full, and an allocation.
 pub(super) const ENTRY_BYTES: usize = 128;
 
 /// How many records of a batch are written under one lock, at most.
 const AT_ONCE_MAX: usize = 64;
 
-/// How many places a write looks at for what may be forgotten, at most.
+/// How many places a write looks at for what may be forgotten, at most. If it finds too little, the next one goes on.
 const LOOKS_MAX: usize = 64;
 
 /// A key and its record; `None`: the key is gone, whatever is below.
@@ -53,11 +53,14 @@ pub(super) struct Epoch(pub(super) u32);
 /// - Records are allocations of their own: none holds on to a block or a message that it came in.
 pub(super) struct Records {
     shards: [RwLock<Shard>; SHARDS],
-    shard_bytes_max: usize,
-    /// So that nobody can choose keys that collide.
-    seed: u64,
+    /// Of what is in the tree.
+    bytes_max: usize,
+    /// What is not in the tree takes so many bytes beside it.
+    unflushed: AtomicUsize,
     /// The last memtable that is in the tree.
     flushed: AtomicU32,
+    /// So that nobody can foretell which keys collide.
+    seed: u64,
 }
 
 #[derive(Default)]
@@ -67,6 +70,15 @@ struct Shard {
     bytes: usize,
     /// Where it last looked for what may be forgotten.
     hand: usize,
+}
+
+/// What a shard may keep.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// In all.
+    bytes_max: usize,
+    /// What later memtables wrote must stay.
+    flushed: Epoch,
 }
 
 struct Entry {
@@ -79,7 +91,7 @@ struct Entry {
 }
 
 impl Records {
-    /// Keeps about so many bytes, or what waits for its flush if that is more.
+    /// Keeps about so many bytes beside what is not in the tree.
     pub(super) fn new(bytes_max: u64) -> Records {
         Records::with_seed(bytes_max, RandomState::new().hash_one(0))
     }
@@ -87,29 +99,37 @@ impl Records {
     fn with_seed(bytes_max: u64, seed: u64) -> Records {
         Records {
             shards: Default::default(),
-            shard_bytes_max: bytes_max as usize / SHARDS,
-            seed,
+            bytes_max: bytes_max as usize,
+            unflushed: AtomicUsize::new(0),
             flushed: AtomicU32::new(0),
+            seed,
         }
     }
 
     /// What is known of a key.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        let hash = self.hash(key);
-        let shard = self.read(hash);
-        let entry = shard.table.find(hash, |entry| *entry.key == *key)?;
-        if !entry.wanted.load(Ordering::Relaxed) {
-            entry.wanted.store(true, Ordering::Relaxed);
-        }
-        Some(entry.record.clone())
+        self.find(key, |entry| {
+            if !entry.wanted.load(Ordering::Relaxed) {
+                entry.wanted.store(true, Ordering::Relaxed);
+            }
+            entry.record.clone()
+        })
+    }
+
+    /// The same, but nobody asks for it.
+    pub(super) fn peek(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        self.find(key, |entry| entry.record.clone())
     }
 
     /// What a memtable has for a key, if no later one has anything.
     pub(super) fn get_of(&self, key: &[u8], epoch: Epoch) -> Option<Option<Bytes>> {
+        self.find(key, |entry| (entry.epoch == epoch).then(|| entry.record.clone())).flatten()
+    }
+
+    fn find<T>(&self, key: &[u8], look: impl FnOnce(&Entry) -> T) -> Option<T> {
         let hash = self.hash(key);
         let shard = self.read(hash);
-        let entry = shard.table.find(hash, |entry| *entry.key == *key)?;
-        (entry.epoch == epoch).then(|| entry.record.clone())
+        shard.table.find(hash, |entry| *entry.key == *key).map(look)
     }
 
     /// A batch that is being written to a memtable has these records. `done` is told of each key, the length of its record, and the
@@ -131,7 +151,7 @@ impl Records {
             for (hash, entry) in entries.drain(first..) {
                 let (key, len) = (entry.key.clone(), len(entry.record.as_ref()));
                 done(key, len, shard.insert(hash, entry, self.seed));
-                self.make_room(&mut shard);
+                shard.forget(LOOKS_MAX, self.bounds());
             }
         }
     }
@@ -142,7 +162,7 @@ impl Records {
             let hash = self.hash(key);
             let mut shard = self.write(hash);
             shard.insert(hash, Entry::new(key.into(), record, Epoch(0)), self.seed);
-            self.make_room(&mut shard);
+            shard.forget(LOOKS_MAX, self.bounds());
         }
     }
 
@@ -151,9 +171,40 @@ impl Records {
         self.flushed.store(epoch.0, Ordering::Release);
     }
 
-    fn make_room(&self, shard: &mut Shard) {
-        if shard.bytes > self.shard_bytes_max {
-            shard.forget(self.shard_bytes_max, Epoch(self.flushed.load(Ordering::Acquire)));
+    /// What takes so many bytes is not.
+    pub(super) fn set_unflushed(&self, bytes: u64) {
+        self.unflushed.store(bytes as usize, Ordering::Relaxed);
+    }
+
+    /// Forgets what there is no room for since a flush; by a thread that may take its time.
+    pub(super) fn make_room(&self) {
+        for shard in &self.shards {
+            // Around twice, if need be: everybody has a second chance.
+            let steps = 1 + 2 * lock(shard).table.num_buckets() / LOOKS_MAX;
+            for _ in 0..steps {
+                if !lock(shard).forget(LOOKS_MAX, self.bounds()) {
+                    break;
+                }
+            }
+            lock(shard).shrink(self.seed);
+        }
+    }
+
+    /// Forgets all that is in the tree.
+    pub(super) fn forget_flushed(&self) {
+        let Bounds { flushed, .. } = self.bounds();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            shard.table.retain(|entry| entry.epoch > flushed);
+            shard.bytes = shard.table.iter().map(Entry::bytes).sum();
+            shard.shrink(self.seed);
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            bytes_max: (self.bytes_max + self.unflushed.load(Ordering::Relaxed)) / SHARDS,
+            flushed: Epoch(self.flushed.load(Ordering::Acquire)),
         }
     }
 
@@ -166,8 +217,12 @@ impl Records {
     }
 
     fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard> {
-        self.shards[shard_of(hash)].write().expect("no panic holds this lock")
+        lock(&self.shards[shard_of(hash)])
     }
+}
+
+fn lock(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
+    shard.write().expect("no panic holds this lock")
 }
 
 impl Shard {
@@ -202,12 +257,12 @@ impl Shard {
         }
     }
 
-    /// Forgets entries that are in the tree, until no more than so many bytes are left. It gives up where it finds few: the
-    /// next write goes on.
-    fn forget(&mut self, bytes_max: usize, flushed: Epoch) {
-        for _ in 0..LOOKS_MAX {
+    /// Looks at so many places for entries that are in the tree, and forgets them until no more bytes are left than there may be.
+    /// False: so it is.
+    fn forget(&mut self, looks: usize, Bounds { bytes_max, flushed }: Bounds) -> bool {
+        for _ in 0..looks {
             if self.bytes <= bytes_max {
-                return;
+                return false;
             }
             self.hand = (self.hand + 1) % self.table.num_buckets();
             let Ok(mut place) = self.table.get_bucket_entry(self.hand) else { continue };
@@ -215,6 +270,14 @@ impl Shard {
                 let (entry, _) = place.remove();
                 self.bytes -= entry.bytes();
             }
+        }
+        self.bytes > bytes_max
+    }
+
+    /// Gives back the room of a table that is nearly empty.
+    fn shrink(&mut self, seed: u64) {
+        if self.table.len() < self.table.capacity() / 4 {
+            self.table.shrink_to(2 * self.table.len(), |entry| xxh3_64_with_seed(&entry.key, seed));
         }
     }
 }
@@ -319,6 +382,55 @@ mod tests {
         fill(&records, 5000..7000, 2);
         assert!(count(&records, 0..5000) < 100, "they made room for what is to be flushed");
         assert!((5000..7000_u32).all(|number| records.get(&number.to_be_bytes()).is_some()));
+    }
+
+    #[test]
+    fn what_waits_for_its_flush_takes_no_room_from_what_is_in_the_tree() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        fill(&records, 0..1000, 1);
+        records.set_flushed(Epoch(1));
+        records.set_unflushed(4 * BYTES_MAX);
+        fill(&records, 1000..6000, 2);
+        assert_eq!(count(&records, 0..1000), 1000);
+    }
+
+    #[test]
+    fn after_a_flush_what_there_is_no_room_for_goes_and_so_does_the_table() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        let capacity = || records.shards.iter().map(|shard| lock(shard).table.capacity()).sum::<usize>();
+        records.set_unflushed(16 * BYTES_MAX);
+        fill(&records, 0..20_000, 1);
+        let full = capacity();
+        for number in 0..20_000_u32 {
+            records.get(&number.to_be_bytes());
+        }
+        (records.set_flushed(Epoch(1)), records.set_unflushed(0));
+        records.make_room();
+        assert!(bytes(&records) as u64 <= BYTES_MAX, "{} bytes", bytes(&records));
+        assert!(bytes(&records) as u64 > BYTES_MAX / 2, "{} bytes", bytes(&records));
+        assert!(capacity() < full / 4, "{} places of {full}", capacity());
+    }
+
+    #[test]
+    fn nobody_can_look_while_a_write_says_what_it_takes_the_place_of() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        let shard = &records.shards[shard_of(records.hash(b"k"))];
+        let batch = [("k".into(), None)];
+        records.put(Epoch(1), batch.into_iter(), |_, _, _| assert!(shard.try_read().is_err()));
+        assert!(shard.try_read().is_ok());
+    }
+
+    #[test]
+    fn what_is_in_the_tree_can_be_forgotten_at_once() {
+        let records = Records::with_seed(BYTES_MAX, 1);
+        records.learn(b"read", None);
+        put(&records, "flushed", Some("record"), 1);
+        put(&records, "unflushed", Some("record"), 2);
+        records.set_flushed(Epoch(1));
+        records.forget_flushed();
+        assert_eq!([known(&records, "read"), known(&records, "flushed")], [None, None]);
+        assert_eq!(known(&records, "unflushed"), Some(Some("record".into())));
+        assert_eq!(bytes(&records), ENTRY_BYTES + "unflushed".len() + "record".len());
     }
 
     #[test]
