@@ -89,7 +89,7 @@ impl Replica {
         let raft = RawNode::new(&raft_config, log, &logger)
             .expect("the configuration and the restored state are valid");
         let mut replica = Replica {
-            trim: Trim::new(config.log_bytes_max, applied),
+            trim: Trim::new(config.node, config.log_bytes_max, applied),
             nonce: mix(config.seed),
             passed_on: PassedOn::new(config.uncommitted_bytes_max),
             news: News::default(),

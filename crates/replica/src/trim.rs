@@ -11,12 +11,16 @@ const BUILD_PATIENCE_TICKS: u64 = 40;
 
 /// The trim policy.
 ///
-/// When the log outgrows `bytes_max`, the state is flushed; once it is durable, the log is cut back to half of `bytes_max`:
-/// members that lag by less than that catch up from the log rather than from a snapshot. A leader whose followers need more waits
+/// When the state would have to replay more than a part of `bytes_max`, from half to seven eighths, it is flushed. (Members have the
+/// same log: each has another part, so that they do not flush at the same moment.) When the log outgrows `bytes_max`, it is cut
+/// back to half of it, or as far as the state is durable: members that lag by less than that catch up from the log rather than from
+/// a snapshot. A leader whose followers need more waits
 /// until the log is a quarter over its limit, and then leaves what they need if the rest is within the limit: a snapshot costs more,
 /// and takes the outcomes of what the follower passed on with it.
 pub(crate) struct Trim {
     bytes_max: Option<u64>,
+    /// What is not durable in the state may take so much of the log.
+    unflushed_bytes_max: Option<u64>,
     durable: Index,
     /// The applied index for which a flush was asked.
     flushing: Option<Index>,
@@ -24,8 +28,9 @@ pub(crate) struct Trim {
 }
 
 impl Trim {
-    pub(crate) fn new(bytes_max: Option<u64>, durable: Index) -> Trim {
-        Trim { bytes_max, durable, flushing: None, built_at: BTreeMap::new() }
+    pub(crate) fn new(node: NodeId, bytes_max: Option<u64>, durable: Index) -> Trim {
+        let unflushed_bytes_max = bytes_max.map(|max| max / 8 * (4 + node.0 % 4));
+        Trim { bytes_max, unflushed_bytes_max, durable, flushing: None, built_at: BTreeMap::new() }
     }
 
     pub(crate) fn on_durable(&mut self, index: Index) {
@@ -55,10 +60,13 @@ impl Trim {
         sparing.filter(|(index, _)| log.bytes_after(*index) <= bytes_max).or(Some(usual))
     }
 
-    /// Whether to ask for a flush now, without which the log cannot be cut to half of its limit; remembers that it was asked.
+    /// Whether to ask for a flush now; remembers that it was asked.
     pub(crate) fn wants_flush(&mut self, log: &LogWindow, applied: Index) -> bool {
-        let usual = self.outgrown(log).and_then(|bytes_max| log.trim_point(applied, bytes_max / 2));
-        let wanted = self.flushing.is_none() && usual.is_some_and(|(index, _)| index > self.durable);
+        let wanted = self.flushing.is_none()
+            && applied > self.durable
+            && self
+                .unflushed_bytes_max
+                .is_some_and(|max| log.bytes() > max && log.bytes_after(self.durable) > max);
         if wanted {
             self.flushing = Some(applied);
         }
@@ -104,7 +112,8 @@ mod tests {
     /// Where a log of so many entries is cut that are all applied and durable.
     fn cut(entries: u64, needed: Option<Index>) -> Option<Index> {
         let log = log_of(entries);
-        let position = Trim::new(Some(BYTES_MAX), log.last()).position(&log, log.last(), needed);
+        let trim = Trim::new(NodeId(1), Some(BYTES_MAX), log.last());
+        let position = trim.position(&log, log.last(), needed);
         position.map(|(index, _)| index)
     }
 
@@ -125,13 +134,34 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_asked_for_once_and_only_if_the_log_can_be_cut_after_it() {
-        let log = log_of(110);
-        let mut trim = Trim::new(Some(BYTES_MAX), Index(20));
-        assert!(trim.wants_flush(&log, Index(110)));
-        assert!(!trim.wants_flush(&log, Index(110)), "it is under way");
-        trim.on_durable(Index(110));
-        assert!(!trim.wants_flush(&log, Index(110)), "all is durable");
-        assert_eq!(trim.position(&log, Index(110), None), Some((Index(60), Term(1))));
+    fn a_flush_is_asked_for_once_when_what_is_not_durable_takes_a_part_of_the_limit() {
+        let mut trim = Trim::new(NodeId(1), Some(BYTES_MAX), Index(20));
+        assert!(!trim.wants_flush(&log_of(82), Index(82)), "62 entries of 100 bytes are not durable");
+        assert!(trim.wants_flush(&log_of(83), Index(83)), "five eighths are 6,250 bytes");
+        assert!(!trim.wants_flush(&log_of(83), Index(83)), "it is under way");
+        trim.on_durable(Index(83));
+        assert!(!trim.wants_flush(&log_of(83), Index(83)), "all is durable");
+        assert!(!trim.wants_flush(&log_of(145), Index(145)));
+        assert!(trim.wants_flush(&log_of(146), Index(146)));
+    }
+
+    #[test]
+    fn members_ask_for_a_flush_at_different_moments_and_so_early_that_the_log_can_be_cut() {
+        let asked = |node| {
+            let mut trim = Trim::new(NodeId(node), Some(BYTES_MAX), Index(0));
+            let at = (1..).find(|last| trim.wants_flush(&log_of(*last), Index(*last))).expect("some time");
+            trim.on_durable(Index(at));
+            let log = log_of(101);
+            (at, trim.position(&log, log.last(), None).map(|(index, _)| index))
+        };
+        let cut = Some(Index(51));
+        assert_eq!([1, 2, 3, 4].map(asked), [(63, cut), (76, cut), (88, cut), (51, cut)]);
+    }
+
+    #[test]
+    fn a_log_is_cut_no_further_than_the_state_is_durable() {
+        let log = log_of(120);
+        let trim = Trim::new(NodeId(1), Some(BYTES_MAX), Index(50));
+        assert_eq!(trim.position(&log, log.last(), None), Some((Index(50), Term(1))));
     }
 }

@@ -289,7 +289,13 @@ impl Replica {
     }
 
     pub(super) fn trim_log(&mut self) {
-        if self.persists.installing() || self.trim.outgrown(self.raft.store()).is_none() {
+        if self.persists.installing() {
+            return;
+        }
+        if self.trim.wants_flush(self.raft.store(), self.applied) {
+            self.outputs.push(Output::FlushState);
+        }
+        if self.trim.outgrown(self.raft.store()).is_none() {
             return;
         }
         let needed = self.needed_by_followers();
@@ -300,9 +306,6 @@ impl Replica {
             {
                 self.outputs.push(Output::Persist(persist));
             }
-        }
-        if self.trim.wants_flush(self.raft.store(), self.applied) {
-            self.outputs.push(Output::FlushState);
         }
     }
 
