@@ -229,3 +229,20 @@ fn a_view_stays_as_it_was() {
     group.execute(set("k", "new"));
     assert_eq!(pontoon_kv::read(&view, &get("k"), &group.limits).unwrap(), value("old"));
 }
+
+#[test]
+fn no_record_holds_on_to_the_entry_that_it_came_in() {
+    let mut group = Group::new();
+    let session = group.open();
+    let commands = [set("short", "value"), set("long", pattern(10_000)), append("long", pattern(10_000))];
+    let proposals: Vec<_> =
+        (1..).zip(commands).map(|(seq, command)| once(session, seq, 1, command)).collect();
+    let entry = group.entry(&proposals);
+    group.machine.apply(std::slice::from_ref(&entry)).unwrap();
+    let records: Vec<_> = (0..=CHUNK).flat_map(|space| group.pairs(space)).collect();
+    assert!(records.len() > 6, "heads, chunks, a session: {}", records.len());
+    for (key, record) in records {
+        let shared = entry.data.as_ptr_range().contains(&record.as_ptr());
+        assert!(!shared, "the record at {key:?} is a part of the entry");
+    }
+}

@@ -58,7 +58,8 @@ pub struct Settings {
     pub heartbeat_ticks: u32,
     /// Ticks without a leader before an election: at least this, below twice this.
     pub election_ticks: u32,
-    /// The state store's caches, in bytes: three quarters for the newest records of keys, the rest for blocks of tables.
+    /// The state store's caches, in bytes: three quarters for the newest records of keys, beside those of memtables, the rest
+    /// for blocks of tables.
     pub cache_bytes: u64,
     /// A memtable of the state store is flushed at this size, in bytes, or at up to three eighths less: members differ, so that they
     /// do not flush at the same moment.
