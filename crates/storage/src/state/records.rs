@@ -404,7 +404,8 @@ mod tests {
         for number in 0..20_000_u32 {
             records.get(&number.to_be_bytes());
         }
-        (records.set_flushed(Epoch(1)), records.set_unflushed(0));
+        records.set_flushed(Epoch(1));
+        records.set_unflushed(0);
         records.make_room();
         assert!(bytes(&records) as u64 <= BYTES_MAX, "{} bytes", bytes(&records));
         assert!(bytes(&records) as u64 > BYTES_MAX / 2, "{} bytes", bytes(&records));
