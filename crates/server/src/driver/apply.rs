@@ -65,8 +65,24 @@ pub(crate) struct Apply {
     applier: Mutex<Applier>,
     desk: Arc<Desk>,
     fatal: Fatal,
-    /// So many times more nobody but the thread does any: what was done before took long.
-    thread_only: AtomicU32,
+    lately: Lately,
+}
+
+/// Whether jobs have taken long lately: so many times more nobody but the thread does any.
+#[derive(Default)]
+struct Lately(AtomicU32);
+
+impl Lately {
+    fn all_were_quick(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    /// Jobs took so much time.
+    fn note(&self, time: Duration) {
+        let thread_only =
+            if time > LONG { THREAD_ONLY } else { self.0.load(Ordering::Relaxed).saturating_sub(1) };
+        self.0.store(thread_only, Ordering::Relaxed);
+    }
 }
 
 /// What it takes to do them.
@@ -86,7 +102,7 @@ impl Apply {
     /// None are to be done yet. What comes of those that the thread does is left at this desk.
     pub(crate) fn new(applier: Applier, desk: Arc<Desk>, fatal: Fatal) -> Arc<Apply> {
         let (jobs, applier) = (Jobs::default(), Mutex::new(applier));
-        Arc::new(Apply { jobs, applier, desk, fatal, thread_only: AtomicU32::new(0) })
+        Arc::new(Apply { jobs, applier, desk, fatal, lately: Lately::default() })
     }
 
     /// Leaves a job to the thread.
@@ -97,7 +113,7 @@ impl Apply {
     /// Whether the caller may do the next job: no others come first, and none has lately taken long. If so, it must
     /// ([`Apply::claimed`]).
     pub(crate) fn claim(&self) -> bool {
-        self.thread_only.load(Ordering::Relaxed) == 0 && self.jobs.claim()
+        self.lately.all_were_quick() && self.jobs.claim()
     }
 
     /// The job that was claimed, as work.
@@ -117,11 +133,7 @@ impl Apply {
     fn perform(&self, jobs: Vec<ApplyJob>, tell: impl Fn(Event)) {
         let began = Instant::now();
         let goes_on = self.applier.lock().expect("no panic holds this lock").perform_all(jobs, tell);
-        let thread_only = match began.elapsed() > LONG {
-            true => THREAD_ONLY,
-            false => self.thread_only.load(Ordering::Relaxed).saturating_sub(1),
-        };
-        self.thread_only.store(thread_only, Ordering::Relaxed);
+        self.lately.note(began.elapsed());
         match goes_on {
             Ok(true) => return self.jobs.done(),
             Ok(false) => {}
@@ -252,5 +264,31 @@ fn size(reply: &Reply) -> usize {
         Reply::Bytes(bytes) => bytes.len(),
         Reply::Array(replies) => replies.iter().map(size).sum(),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_long_job_the_thread_does_the_next_hundred() {
+        let lately = Lately::default();
+        assert!(lately.all_were_quick());
+        lately.note(LONG + Duration::from_nanos(1));
+        for job in 0..100 {
+            assert!(!lately.all_were_quick(), "job {job}");
+            lately.note(LONG);
+        }
+        assert!(lately.all_were_quick());
+    }
+
+    #[test]
+    fn long_jobs_now_and_then_leave_all_to_the_thread() {
+        let lately = Lately::default();
+        for job in 0..1000 {
+            lately.note(if job % 50 == 0 { 2 * LONG } else { LONG / 100 });
+            assert!(!lately.all_were_quick(), "job {job}");
+        }
     }
 }
