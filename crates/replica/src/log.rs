@@ -173,7 +173,7 @@ impl LogWindow {
         best.map(|index| (Index(index), Term(self.term_of(index).expect("a mark is within the log"))))
     }
 
-    /// Bytes of the entries after this index, which is one to trim at.
+    /// Bytes of the entries after this index, or a little more if it is not one to trim at.
     pub(crate) fn bytes_after(&self, index: Index) -> u64 {
         let before = self.marks.iter().take_while(|mark| mark.0 <= index.0).last();
         self.bytes_total - before.map_or(self.bytes_trimmed, |mark| mark.1)

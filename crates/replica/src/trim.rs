@@ -11,8 +11,8 @@ const BUILD_PATIENCE_TICKS: u64 = 40;
 
 /// The trim policy.
 ///
-/// When the state would have to replay more than a part of `bytes_max`, from half to seven eighths, it is flushed. (Members have the
-/// same log: each has another part, so that they do not flush at the same moment.) When the log outgrows `bytes_max`, it is cut
+/// When what is applied and not durable takes more than a part of `bytes_max`, the state is flushed. (Members have the same log; their
+/// parts are four, from half to seven eighths, so that they do not flush at the same moment.) When the log outgrows `bytes_max`, it is cut
 /// back to half of it, or as far as the state is durable: members that lag by less than that catch up from the log rather than from
 /// a snapshot. A leader whose followers need more waits
 /// until the log is a quarter over its limit, and then leaves what they need if the rest is within the limit: a snapshot costs more,
@@ -29,7 +29,7 @@ pub(crate) struct Trim {
 
 impl Trim {
     pub(crate) fn new(node: NodeId, bytes_max: Option<u64>, durable: Index) -> Trim {
-        let unflushed_bytes_max = bytes_max.map(|max| max / 8 * (4 + node.0 % 4));
+        let unflushed_bytes_max = bytes_max.map(|max| max / 8 * (7 - node.0 % 4));
         Trim { bytes_max, unflushed_bytes_max, durable, flushing: None, built_at: BTreeMap::new() }
     }
 
@@ -62,11 +62,11 @@ impl Trim {
 
     /// Whether to ask for a flush now; remembers that it was asked.
     pub(crate) fn wants_flush(&mut self, log: &LogWindow, applied: Index) -> bool {
-        let wanted = self.flushing.is_none()
-            && applied > self.durable
-            && self
-                .unflushed_bytes_max
-                .is_some_and(|max| log.bytes() > max && log.bytes_after(self.durable) > max);
+        let outgrown = |max| {
+            let unflushed = log.bytes_after(self.durable).saturating_sub(log.bytes_after(applied));
+            log.bytes() > max && unflushed > max
+        };
+        let wanted = self.flushing.is_none() && self.unflushed_bytes_max.is_some_and(outgrown);
         if wanted {
             self.flushing = Some(applied);
         }
@@ -135,14 +135,21 @@ mod tests {
 
     #[test]
     fn a_flush_is_asked_for_once_when_what_is_not_durable_takes_a_part_of_the_limit() {
-        let mut trim = Trim::new(NodeId(1), Some(BYTES_MAX), Index(20));
-        assert!(!trim.wants_flush(&log_of(82), Index(82)), "62 entries of 100 bytes are not durable");
-        assert!(trim.wants_flush(&log_of(83), Index(83)), "five eighths are 6,250 bytes");
-        assert!(!trim.wants_flush(&log_of(83), Index(83)), "it is under way");
-        trim.on_durable(Index(83));
-        assert!(!trim.wants_flush(&log_of(83), Index(83)), "all is durable");
-        assert!(!trim.wants_flush(&log_of(145), Index(145)));
-        assert!(trim.wants_flush(&log_of(146), Index(146)));
+        let mut trim = Trim::new(NodeId(3), Some(BYTES_MAX), Index(20));
+        assert!(!trim.wants_flush(&log_of(70), Index(70)), "half of the limit is not durable");
+        assert!(trim.wants_flush(&log_of(71), Index(71)));
+        assert!(!trim.wants_flush(&log_of(71), Index(71)), "it is under way");
+        trim.on_durable(Index(71));
+        assert!(!trim.wants_flush(&log_of(121), Index(121)));
+        assert!(trim.wants_flush(&log_of(122), Index(122)));
+    }
+
+    #[test]
+    fn no_flush_is_asked_for_what_is_not_applied() {
+        let mut trim = Trim::new(NodeId(3), Some(BYTES_MAX), Index(20));
+        let log = log_of(500);
+        assert!((20..=70).all(|applied| !trim.wants_flush(&log, Index(applied))));
+        assert!(trim.wants_flush(&log, Index(71)));
     }
 
     #[test]
@@ -155,7 +162,7 @@ mod tests {
             (at, trim.position(&log, log.last(), None).map(|(index, _)| index))
         };
         let cut = Some(Index(51));
-        assert_eq!([1, 2, 3, 4].map(asked), [(63, cut), (76, cut), (88, cut), (51, cut)]);
+        assert_eq!([1, 2, 3, 4].map(asked), [(76, cut), (63, cut), (51, cut), (88, cut)]);
     }
 
     #[test]

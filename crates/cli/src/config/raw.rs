@@ -131,7 +131,7 @@ pub struct RawSettings {
         help_heading = "Resources and time"
     )]
     pub snapshot_log_bytes: Option<ByteBound>,
-    /// The state store's caches: three quarters for the newest records of keys, beside those of memtables, the rest for blocks of tables. [default: 64MiB]
+    /// The state store's caches: three quarters for the newest records of keys (memtables not counted), the rest for blocks of tables. [default: 64MiB]
     #[arg(long, value_name = "SIZE", env = "PONTOON_CACHE_BYTES", help_heading = "Resources and time")]
     pub cache_bytes: Option<ByteSize>,
     /// The state store writes its memtable to disk at this size, or when twice as much was written to it. [default: 48MiB]

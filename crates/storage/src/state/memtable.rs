@@ -30,7 +30,7 @@ use super::{
 /// restart replays.
 const WRITTEN_TIMES_MAX: u64 = 2;
 
-/// Keys by their first byte, which tells what they are of: a scan puts in order only what it may visit.
+/// Keys by their first byte, which tells what they are of: a scan of chunks does not put all else in order.
 #[derive(Default)]
 struct Keys(BTreeMap<u8, SameFirstByte>);
 
@@ -59,8 +59,8 @@ impl Keys {
             Bound::Unbounded => otherwise,
         };
         let mut found = Vec::new();
-        for keys in self.0.range_mut(first_byte(range.0, 0)..=first_byte(range.1, u8::MAX)) {
-            let SameFirstByte { fresh, ordered } = keys.1;
+        for (_, keys) in self.0.range_mut(first_byte(range.0, 0)..=first_byte(range.1, u8::MAX)) {
+            let SameFirstByte { fresh, ordered } = keys;
             ordered.extend(fresh.drain(..));
             found.extend(ordered.range::<[u8], _>(range).cloned());
         }
@@ -91,20 +91,15 @@ impl Active {
 /// A memtable that is written no more.
 pub(super) struct Sealed {
     epoch: Epoch,
-    uncollected: Mutex<Uncollected>,
-    /// In key order, once somebody has needed them.
+    /// What it holds, in key order, once somebody has needed that. It is collected from
     pairs: OnceLock<Vec<Pair>>,
-    /// What they take in memory, about.
+    /// the records of these keys, until then,
+    keys: Mutex<Keys>,
+    /// and what later batches overwrote.
+    overwritten: Mutex<Vec<Pair>>,
+    /// What it took in memory when it was sealed, about. (What is overwritten is counted there, too.)
     bytes: u64,
     last: Index,
-}
-
-/// What the pairs of a memtable are collected from, beside the table of records.
-#[derive(Default)]
-struct Uncollected {
-    keys: Keys,
-    /// What later batches overwrote.
-    overwritten: Vec<Pair>,
 }
 
 impl Sealed {
@@ -115,28 +110,34 @@ impl Sealed {
 
     /// What it holds, in key order. The first call collects it, which takes some 0.1 s for a large one.
     pub(super) fn pairs(&self, records: &Records) -> &[Pair] {
-        self.pairs.get_or_init(|| {
-            // They stay there: the writer's scans may need some of them meanwhile.
-            let keys: Vec<_> = lock(&self.uncollected).keys.all().cloned().collect();
+        let mut collected = false;
+        let pairs = self.pairs.get_or_init(|| {
+            collected = true;
+            let keys: Vec<_> = lock(&self.keys).all().cloned().collect();
             let count = keys.len();
             let present = |key: Slice| records.get_of(&key, self.epoch).map(|record| (key, record));
             let mut pairs: Vec<_> = keys.into_iter().filter_map(present).collect();
             pairs.sort_unstable_by(by_key);
             // What was not in its place any more was put aside before, and perhaps others that still were.
-            let Uncollected { mut overwritten, .. } = mem::take(&mut *lock(&self.uncollected));
+            let mut overwritten = mem::take(&mut *lock(&self.overwritten));
             overwritten.sort_unstable_by(by_key);
             pairs.append(&mut overwritten);
             pairs.sort_by(by_key);
             pairs.dedup_by(|(a, _), (b, _)| a == b);
             assert_eq!(pairs.len(), count, "a record is in its place, or put aside");
             pairs
-        })
+        });
+        if collected {
+            let keys = mem::take(&mut *lock(&self.keys));
+            drop(keys);
+        }
+        pairs
     }
 
     /// A later batch overwrites this.
     fn put_aside(&self, key: Slice, record: Option<Bytes>) {
         if self.pairs.get().is_none() {
-            lock(&self.uncollected).overwritten.push((key, record));
+            lock(&self.overwritten).push((key, record));
         }
     }
 
@@ -150,13 +151,12 @@ impl Sealed {
 
     /// Keys of a range, without collecting what is not collected.
     fn keys(&self, records: &Records, range: Range<'_>) -> Vec<Slice> {
-        if self.pairs.get().is_none() {
-            let mut uncollected = lock(&self.uncollected);
-            if !uncollected.keys.0.is_empty() {
-                return uncollected.keys.range(range);
-            }
+        let mut keys = lock(&self.keys);
+        // Under the lock: keys are taken away after the pairs are there.
+        match self.pairs.get() {
+            None => keys.range(range),
+            Some(_) => self.range(records, range).iter().map(|(key, _)| key.clone()).collect(),
         }
-        self.range(records, range).iter().map(|(key, _)| key.clone()).collect()
     }
 
     fn range(&self, records: &Records, (from, to): Range<'_>) -> &[Pair] {
@@ -220,9 +220,13 @@ impl Memtables {
             }
         });
         active.last = index;
-        records.set_unflushed(active.bytes + sealed.iter().map(|sealed| sealed.bytes).sum::<u64>());
         let full = active.bytes > bytes_max || active.written > WRITTEN_TIMES_MAX * bytes_max;
+        self.count_unflushed(records);
         full && self.seal()
+    }
+
+    fn count_unflushed(&self, records: &Records) {
+        records.set_unflushed(self.active.bytes + self.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>());
     }
 
     /// Has another memtable written from now on. True if this one waits for its flush now: not if no batch is in it.
@@ -233,8 +237,8 @@ impl Memtables {
         }
         let Active { keys, bytes, .. } =
             mem::replace(&mut self.active, Active::new(Epoch(epoch.0 + 1), last));
-        let uncollected = Mutex::new(Uncollected { keys, overwritten: Vec::new() });
-        self.sealed.push(Arc::new(Sealed { epoch, uncollected, pairs: OnceLock::new(), bytes, last }));
+        let (pairs, keys, overwritten) = (OnceLock::new(), Mutex::new(keys), Mutex::default());
+        self.sealed.push(Arc::new(Sealed { epoch, pairs, keys, overwritten, bytes, last }));
         true
     }
 
@@ -252,6 +256,7 @@ impl Memtables {
     pub(super) fn forget_oldest(&mut self, records: &Records) {
         let flushed = self.sealed.remove(0);
         records.set_flushed(flushed.epoch);
+        self.count_unflushed(records);
     }
 
     /// All that are sealed, as they will stay.
@@ -399,6 +404,19 @@ mod tests {
         assert!(frozen.0[0].pairs.get().is_none());
         assert_eq!(state.newest("a", "z"), "a=1 b=1");
         assert!(frozen.0[0].pairs.get().is_none(), "the writer's scans collect nothing either");
+    }
+
+    #[test]
+    fn what_is_flushed_takes_room_again_from_the_moment_on_that_it_is_in_the_tree() {
+        let mut state = State::new();
+        state.records = Records::new(0);
+        state.write(1, &[("a", Some("1")), ("b", Some("1"))]);
+        state.memtables.seal();
+        state.records.make_room();
+        assert_eq!(state.newest("a", "z"), "a=1 b=1");
+        state.flush();
+        state.records.make_room();
+        assert_eq!(["a", "b"].map(|key| state.records.peek(key.as_bytes())), [None, None]);
     }
 
     #[test]
