@@ -108,7 +108,7 @@ impl Sealed {
         self.last
     }
 
-    /// What it holds, in key order. The first call collects it, which takes some 0.1 s for a large one.
+    /// What it holds, in key order. The first call collects it, which takes long for a large one.
     pub(super) fn pairs(&self, records: &Records) -> &[Pair] {
         let mut collected = false;
         let pairs = self.pairs.get_or_init(|| {
