@@ -15,7 +15,7 @@ use crate::{inbox::Inbox, network::Desk};
 const PERSISTS_PER_WRITE_MAX: usize = 1024;
 
 /// How long the reader's helper waits for more to do.
-const HELPER_IDLE_MAX: Duration = Duration::from_secs(1);
+const HELPER_IDLE_MAX: Duration = Duration::from_millis(100);
 
 /// What the log thread does.
 pub(crate) enum LogJob {
