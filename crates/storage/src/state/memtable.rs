@@ -407,6 +407,21 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_its_flush_gives_room_to_what_is_read() {
+        let mut state = State::new();
+        state.records = Records::new(0);
+        let known = |state: &State| {
+            for number in 0..40_u8 {
+                state.records.learn(&[number], None);
+            }
+            (0..40_u8).filter(|number| state.records.peek(&[*number]).is_some()).count()
+        };
+        assert_eq!(known(&state), 0);
+        state.write(1, &[("a", Some(&"v".repeat(9_000)))]);
+        assert!(known(&state) > 20, "{}", known(&state));
+    }
+
+    #[test]
     fn what_is_flushed_takes_room_again_from_the_moment_on_that_it_is_in_the_tree() {
         let mut state = State::new();
         state.records = Records::new(0);
