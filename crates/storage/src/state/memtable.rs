@@ -7,24 +7,20 @@
 //!
 //! Keys are put in order when somebody needs that: by the flush, on its own thread, or by a scan or a view that comes before it.
 
+mod sealed;
+
 use std::{
-    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    iter::Peekable,
     mem,
     ops::Bound,
-    slice,
-    sync::{Arc, Mutex, OnceLock},
+    sync::Arc,
 };
 
-use bytes::Bytes;
 use lsm_tree::Slice;
 use pontoon_kv::Index;
 
-use super::{
-    generation::lock,
-    records::{self, ENTRY_BYTES, Epoch, Pair, Records},
-};
+pub(super) use self::sealed::{Frozen, Sealed};
+use super::records::{self, ENTRY_BYTES, Epoch, Pair, Records};
 
 /// A memtable is flushed, too, when so many times its size was written to it, although overwriting kept it small: this bounds what a
 /// restart replays.
@@ -85,93 +81,6 @@ struct Active {
 impl Active {
     fn new(epoch: Epoch, base: Index) -> Active {
         Active { epoch, keys: Keys::default(), bytes: 0, written: 0, base, last: base }
-    }
-}
-
-/// A memtable that is written no more.
-pub(super) struct Sealed {
-    epoch: Epoch,
-    /// What it holds, in key order, once somebody has needed that. It is collected from
-    pairs: OnceLock<Vec<Pair>>,
-    /// the records of these keys, until then,
-    keys: Mutex<Keys>,
-    /// and what later batches overwrote.
-    overwritten: Mutex<Vec<Pair>>,
-    /// What it took in memory when it was sealed, about. (What is overwritten is counted there, too.)
-    bytes: u64,
-    last: Index,
-}
-
-impl Sealed {
-    /// Its last batch.
-    pub(super) fn last(&self) -> Index {
-        self.last
-    }
-
-    /// What it holds, in key order. The first call collects it, which takes long for a large one.
-    pub(super) fn pairs(&self, records: &Records) -> &[Pair] {
-        let mut collected = false;
-        let pairs = self.pairs.get_or_init(|| {
-            collected = true;
-            let keys: Vec<_> = lock(&self.keys).all().cloned().collect();
-            let count = keys.len();
-            let present = |key: Slice| records.get_of(&key, self.epoch).map(|record| (key, record));
-            let mut pairs: Vec<_> = keys.into_iter().filter_map(present).collect();
-            pairs.sort_unstable_by(by_key);
-            // What was not in its place any more was put aside before, and perhaps others that still were.
-            let mut overwritten = mem::take(&mut *lock(&self.overwritten));
-            overwritten.sort_unstable_by(by_key);
-            pairs.append(&mut overwritten);
-            pairs.sort_by(by_key);
-            pairs.dedup_by(|(a, _), (b, _)| a == b);
-            assert_eq!(pairs.len(), count, "a record is in its place, or put aside");
-            pairs
-        });
-        if collected {
-            let keys = mem::take(&mut *lock(&self.keys));
-            drop(keys);
-        }
-        pairs
-    }
-
-    /// A later batch overwrites this.
-    fn put_aside(&self, key: Slice, record: Option<Bytes>) {
-        if self.pairs.get().is_none() {
-            lock(&self.overwritten).push((key, record));
-        }
-    }
-
-    fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Bytes>> {
-        records.get_of(key, self.epoch).or_else(|| {
-            let pairs = self.pairs(records);
-            let position = pairs.binary_search_by(|(present, _)| (**present).cmp(key)).ok()?;
-            Some(pairs[position].1.clone())
-        })
-    }
-
-    /// Keys of a range, without collecting what is not collected.
-    fn keys(&self, records: &Records, range: Range<'_>) -> Vec<Slice> {
-        let mut keys = lock(&self.keys);
-        // Under the lock: keys are taken away after the pairs are there.
-        match self.pairs.get() {
-            None => keys.range(range),
-            Some(_) => self.range(records, range).iter().map(|(key, _)| key.clone()).collect(),
-        }
-    }
-
-    fn range(&self, records: &Records, (from, to): Range<'_>) -> &[Pair] {
-        let pairs = self.pairs(records);
-        let start = pairs.partition_point(|(key, _)| match from {
-            Bound::Included(from) => **key < *from,
-            Bound::Excluded(from) => **key <= *from,
-            Bound::Unbounded => false,
-        });
-        let end = pairs.partition_point(|(key, _)| match to {
-            Bound::Included(to) => **key <= *to,
-            Bound::Excluded(to) => **key < *to,
-            Bound::Unbounded => true,
-        });
-        &pairs[start..end.max(start)]
     }
 }
 
@@ -237,8 +146,7 @@ impl Memtables {
         }
         let Active { keys, bytes, .. } =
             mem::replace(&mut self.active, Active::new(Epoch(epoch.0 + 1), last));
-        let (pairs, keys, overwritten) = (OnceLock::new(), Mutex::new(keys), Mutex::default());
-        self.sealed.push(Arc::new(Sealed { epoch, pairs, keys, overwritten, bytes, last }));
+        self.sealed.push(Arc::new(Sealed::new(epoch, keys, bytes, last)));
         true
     }
 
@@ -261,7 +169,7 @@ impl Memtables {
 
     /// All that are sealed, as they will stay.
     pub(super) fn frozen(&self) -> Frozen {
-        Frozen(self.sealed.iter().rev().cloned().collect())
+        Frozen::new(&self.sealed)
     }
 
     /// The newest record of each key in a range that is not in the tree, in key order. For the writer.
@@ -277,49 +185,10 @@ impl Memtables {
     }
 }
 
-/// Memtables that were sealed at some batch, the newest first.
-#[derive(Default)]
-pub(super) struct Frozen(Vec<Arc<Sealed>>);
-
-impl Frozen {
-    /// What is known of a key's record.
-    pub(super) fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Bytes>> {
-        self.0.iter().find_map(|sealed| sealed.get(records, key))
-    }
-
-    /// The newest record of each key in a range, in key order.
-    pub(super) fn range(&self, records: &Records, range: Range<'_>) -> Newest<'_> {
-        let ranges = self.0.iter().map(|sealed| sealed.range(records, range).iter().peekable());
-        Newest { newest_first: ranges.collect() }
-    }
-}
-
-fn by_key((a, _): &Pair, (b, _): &Pair) -> Ordering {
-    a.cmp(b)
-}
-
-/// See [`Frozen::range`].
-pub(super) struct Newest<'a> {
-    newest_first: Vec<Peekable<slice::Iter<'a, Pair>>>,
-}
-
-impl<'a> Iterator for Newest<'a> {
-    type Item = &'a Pair;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let first_key = self.newest_first.iter_mut().filter_map(Peekable::peek).map(|(key, _)| key).min()?;
-        let mut newest = None;
-        for range in &mut self.newest_first {
-            if let Some(pair) = range.next_if(|(key, _)| key == first_key) {
-                newest.get_or_insert(pair);
-            }
-        }
-        newest
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const BYTES_MAX: u64 = 10_000;
@@ -401,9 +270,9 @@ mod tests {
         state.memtables.seal();
         let frozen = state.memtables.frozen();
         assert_eq!(frozen.get(&state.records, b"a"), Some(Some("1".into())));
-        assert!(frozen.0[0].pairs.get().is_none());
+        assert!(!state.memtables.sealed[0].is_collected());
         assert_eq!(state.newest("a", "z"), "a=1 b=1");
-        assert!(frozen.0[0].pairs.get().is_none(), "the writer's scans collect nothing either");
+        assert!(!state.memtables.sealed[0].is_collected(), "the writer's scans collect nothing either");
     }
 
     #[test]
