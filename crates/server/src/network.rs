@@ -12,14 +12,15 @@
 mod stand_in;
 
 use std::{
+    collections::VecDeque,
     io,
     num::NonZero,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::{self, JoinHandle, ThreadId},
     time::Duration,
 };
 
@@ -37,8 +38,8 @@ use crate::inbox::{Event, Inbox, Taker, Work};
 /// How long a stopping thread waits for work that it gave to others (files of snapshots, names of members).
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How often a thread does what followed from its work before it looks at its sockets again.
-const ROUNDS_MAX: usize = 4;
+/// After so many pieces of work a thread does none that came of them before it looks at its sockets again.
+const PIECES_MAX: usize = 4;
 
 /// Answers to one connection, by the request's number.
 pub(crate) type AnswerBatch = Vec<(u32, Answer)>;
@@ -52,6 +53,8 @@ pub struct Desk {
     /// What turns left to be done, and that there is some.
     work: Mutex<Vec<Work>>,
     has_work: Notify,
+    /// The one that serves it.
+    thread: OnceLock<ThreadId>,
     /// How often the thread has begun work or ended it: odd while it is at work.
     changes: AtomicU64,
     /// It has ended it.
@@ -67,6 +70,7 @@ impl Desk {
             answers: Mutex::default(),
             work: Mutex::default(),
             has_work: Notify::new(),
+            thread: OnceLock::new(),
             changes: AtomicU64::new(0),
             done: Notify::new(),
         })
@@ -82,11 +86,15 @@ impl Desk {
                 lock(&self.work).extend(work);
                 self.has_work.notify_one();
             }
-            let answers = std::mem::take(&mut *lock(&self.answers));
-            for (connection, batch) in answers {
-                // A connection that has just ended wants no answers.
-                let _ = connection.send(batch);
-            }
+            self.hand_out_answers();
+        }
+    }
+
+    fn hand_out_answers(&self) {
+        let answers = std::mem::take(&mut *lock(&self.answers));
+        for (connection, batch) in answers {
+            // A connection that has just ended wants no answers.
+            let _ = connection.send(batch);
         }
     }
 
@@ -110,7 +118,9 @@ impl Desk {
         batches: impl IntoIterator<Item = (UnboundedSender<AnswerBatch>, AnswerBatch)>,
     ) {
         lock(&self.answers).extend(batches);
-        self.left.notify_one();
+        if !self.is_at_work_here() {
+            self.left.notify_one();
+        }
     }
 
     /// Waits for work.
@@ -125,17 +135,27 @@ impl Desk {
     }
 
     /// Does this work, and what follows from it.
-    fn perform(&self, mut work: Vec<Work>) {
+    fn perform(&self, work: Vec<Work>) {
         self.changes.fetch_add(1, Ordering::AcqRel);
-        for round in 1..=ROUNDS_MAX {
-            work.into_iter().for_each(|piece| piece(&self.inbox));
-            work = self.inbox.attend(if round < ROUNDS_MAX { Taker::Working } else { Taker::Busy });
-            if work.is_empty() {
-                break;
+        let mut work = VecDeque::from(work);
+        let mut pieces = 0;
+        while let Some(piece) = work.pop_front() {
+            if !lock(&self.answers).is_empty() {
+                // Should it take long, a stand-in hands them out.
+                self.left.notify_one();
             }
+            piece(&self.inbox);
+            pieces += 1;
+            work.extend(self.inbox.attend(if pieces < PIECES_MAX { Taker::Working } else { Taker::Busy }));
         }
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.done.notify_waiters();
+    }
+
+    /// Whether the caller is the thread, at work. It hands out answers when it is done: from within its runtime, where that takes no
+    /// system call to wake it.
+    fn is_at_work_here(&self) -> bool {
+        self.work_at_hand().is_some() && self.thread.get() == Some(&thread::current().id())
     }
 
     /// The number of the work that the thread is at.
@@ -237,12 +257,14 @@ impl Network {
 /// A network thread's life: its tasks, and the work that they leave.
 fn serve(runtime: &Runtime, desk: &Desk, mut ended: oneshot::Receiver<()>) {
     let next = async |ended: &mut oneshot::Receiver<()>| {
+        desk.hand_out_answers();
         tokio::select! {
             biased;
             _ = ended => None,
             work = desk.work() => Some(work),
         }
     };
+    desk.thread.set(thread::current().id()).expect("one thread serves it");
     while let Some(work) = runtime.block_on(next(&mut ended)) {
         desk.perform(work);
     }
