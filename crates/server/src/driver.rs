@@ -11,23 +11,27 @@
 //! The core never waits for a disk or a socket. A turn takes in all that waits (up to a bound) before it asks what to do, and a leader
 //! appends nothing while its disk is at work, so one fsync, one message and one apply carry many requests; a lone request is never
 //! delayed to wait for company. Its turns are the network thread's ([`Desk`](crate::network::Desk)), which also applies a
-//! little itself right after one. No thread spins while it waits: with few
-//! cores it would take the time of the one that it waits for. (So the log thread has a channel of tokio's; crossbeam's yield some ten
-//! times before they sleep.)
+//! little itself right after one, and writes a little of a follower's log. No thread spins while it waits: with few cores it would
+//! take the time of the one that it waits for. (So what requests wait for sleeps at a
+//! condition variable; crossbeam's channels yield some ten times before they sleep.)
 
+mod alone;
 mod apply;
 mod backlog;
 mod core;
 mod disk;
 mod jobs;
 mod snapshots;
+mod worker;
 
 pub(crate) use self::{
+    alone::Alone,
     apply::{Applier, Apply, ApplyJob},
     backlog::Backlog,
     core::Core,
-    disk::{LogJob, LogReader, LogWriter, ReadJob},
+    disk::{LogJob, LogReader, LogWriter, ReadJob, Writer},
     snapshots::{Incoming, Pinned},
+    worker::Worker,
 };
 
 use crossbeam_channel::Sender;

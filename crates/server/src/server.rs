@@ -11,17 +11,14 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pontoon_kv::GroupId;
 use pontoon_replica::{Config, Input, Replica};
 use pontoon_storage::{DataFolder, state::Notice};
-use tokio::sync::{
-    mpsc::{self, UnboundedSender},
-    watch,
-};
+use tokio::sync::watch;
 
 use crate::{
     Gateway, Settings,
     client::{Digest, Listener},
     driver::{
-        Applier, Apply, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter, Pinned,
-        ReadJob,
+        Alone, Applier, Apply, ApplyJob, Backlog, Core, Fatal, Incoming, LogJob, LogReader, LogWriter,
+        Pinned, ReadJob, Writer,
     },
     inbox::{Event, Inbox},
     network::{Desk, Network, NetworkThread, StandIns},
@@ -70,7 +67,7 @@ struct Clients {
 /// The threads around the core, and how to end them.
 struct Threads {
     inbox: Inbox,
-    log: UnboundedSender<LogJob>,
+    log: Arc<LogWriter>,
     reader: Sender<ReadJob>,
     apply: Arc<Apply>,
     core: JoinHandle<()>,
@@ -194,7 +191,6 @@ impl Threads {
     ) -> Result<Threads, StartError> {
         let Recovered { log, restored, machine, seed } = recovered;
         let Channels { inbox, events, desk, mut stand_ins } = channels;
-        let (log_jobs, log_queue) = mpsc::unbounded_channel();
         let (reader, reader_queue) = unbounded();
         let backlog = Arc::new(Backlog::default());
         let pinned = Arc::new(Pinned::new(fatal.clone()));
@@ -203,16 +199,14 @@ impl Threads {
         let state = machine.store().handle();
         let reads_left = Arc::new(AtomicUsize::new(0));
         incoming.open(state.clone());
-        let writer = LogWriter {
+        let writer = Writer {
             group: GROUP,
             log: log.clone(),
-            jobs: log_queue,
             reader: reader.clone(),
-            desk: desk.clone(),
             backlog: backlog.clone(),
             fault_fsync_delay: settings.fault_fsync_delay,
-            fatal: fatal.clone(),
         };
+        let writer = LogWriter::new(writer, desk.clone(), fatal.clone());
         let log_reader =
             LogReader { group: GROUP, log, jobs: reader_queue, inbox: inbox.clone(), fatal: fatal.clone() };
         let applier = Applier {
@@ -233,7 +227,8 @@ impl Threads {
             next_tick: Instant::now() + settings.tick,
             inbox: events,
             gateway: gateway.clone(),
-            log: log_jobs.clone(),
+            log: writer.clone(),
+            alone: Alone::default(),
             reader: reader.clone(),
             apply: apply.clone(),
             state,
@@ -242,10 +237,14 @@ impl Threads {
             pinned,
             told: Vec::new(),
             work: None,
+            write: None,
             peers,
         };
         let workers = vec![
-            spawn("pontoon-log", move || writer.run())?,
+            spawn("pontoon-log", {
+                let writer = writer.clone();
+                move || writer.run()
+            })?,
             spawn("pontoon-reader", move || log_reader.run())?,
             spawn("pontoon-apply", {
                 let apply = apply.clone();
@@ -254,7 +253,7 @@ impl Threads {
         ];
         let turns = inbox.clone();
         let core = spawn("pontoon-core", move || turns.run(Box::new(core), || stand_ins.look()))?;
-        Ok(Threads { inbox, log: log_jobs, reader, apply, core, workers })
+        Ok(Threads { inbox, log: writer, reader, apply, core, workers })
     }
 
     /// Ends the core first, then what performs for it, each after what it was told before.
@@ -262,7 +261,8 @@ impl Threads {
         // A thread that has failed is gone already.
         let _ = self.inbox.send(Event::Stop);
         let _ = self.core.join();
-        let _ = (self.log.send(LogJob::Stop), self.reader.send(ReadJob::Stop));
+        let _ = self.reader.send(ReadJob::Stop);
+        self.log.push(LogJob::Stop);
         self.apply.push(ApplyJob::Stop);
         for worker in self.workers {
             let _ = worker.join();

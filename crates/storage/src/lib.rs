@@ -28,5 +28,5 @@ pub const AFTER_DAMAGE: &str = "Bring back the same bytes from this disk (never 
                                 with the others: see \"Damage\" in docs/operations.md";
 
 pub use folder::{DataFolder, FolderError};
-pub use log::{Log, LogOptions, RestoredLog};
+pub use log::{Log, LogOptions, RestoredLog, WriteError};
 pub use state::{StateOptions, StateStore};

@@ -53,7 +53,7 @@ use self::{
     writer::{Group, Writer, Written},
 };
 
-/// The log of all groups on this machine. Cheap to clone: one thread writes, others read and purge.
+/// The log of all groups on this machine. Cheap to clone: one thread at a time writes, others read and purge.
 #[derive(Clone)]
 pub struct Log {
     inner: Arc<Inner>,

@@ -1,13 +1,12 @@
-//! Applying: steps the state machine, executes reads, pins and installs snapshots. It has a thread; a little of it, with nothing before
-//! it, is done by whoever took the core's turn.
+//! Applying: steps the state machine, executes reads, pins and installs snapshots.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use pontoon_kv::{
@@ -18,11 +17,10 @@ use pontoon_replica::{Answer, Input, NotExecuted, SnapshotMeta, Ticket};
 use pontoon_storage::{StateStore, state::StateHandle};
 use tokio::sync::oneshot;
 
-use super::{Backlog, Fatal, Incoming, Pinned, jobs::Jobs};
+use super::{Backlog, Incoming, Pinned, Worker, worker::Perform};
 use crate::{
     gateway::{Gateway, connection_of},
-    inbox::{Event, Work},
-    network::Desk,
+    inbox::Event,
 };
 
 /// Entries of consecutive jobs are applied as one batch, up to this many jobs.
@@ -34,10 +32,6 @@ const BATCH_BYTES_MAX: u64 = 16 << 20;
 /// Replies to one connection's reads in one job, in bytes; beyond that it is told to ask again. (A connection expects values to be
 /// as large as those that it has seen; this bounds what a first wrong guess may cost.)
 const READ_REPLY_BYTES_MAX: usize = 64 << 20;
-
-/// What took more time took long: the thread does so many by itself then.
-const LONG: Duration = Duration::from_millis(1);
-const THREAD_ONLY: u32 = 100;
 
 /// What there is to be done, in order.
 pub(crate) enum ApplyJob {
@@ -59,33 +53,10 @@ pub(crate) enum ApplyJob {
     Stop,
 }
 
-/// The jobs, and who does them.
-pub(crate) struct Apply {
-    jobs: Jobs<ApplyJob>,
-    applier: Mutex<Applier>,
-    desk: Arc<Desk>,
-    fatal: Fatal,
-    lately: Lately,
-}
+/// Applies and reads.
+pub(crate) type Apply = Worker<Applier>;
 
-/// Whether jobs have taken long lately: so many times more nobody but the thread does any.
-#[derive(Default)]
-struct Lately(AtomicU32);
-
-impl Lately {
-    fn all_were_quick(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-
-    /// Jobs took so much time.
-    fn note(&self, time: Duration) {
-        let thread_only =
-            if time > LONG { THREAD_ONLY } else { self.0.load(Ordering::Relaxed).saturating_sub(1) };
-        self.0.store(thread_only, Ordering::Relaxed);
-    }
-}
-
-/// What it takes to do them.
+/// What it takes to do that.
 pub(crate) struct Applier {
     pub(crate) machine: Machine<StateStore>,
     pub(crate) group: GroupId,
@@ -98,54 +69,12 @@ pub(crate) struct Applier {
     pub(crate) incoming: Arc<Incoming>,
 }
 
-impl Apply {
-    /// None are to be done yet. What comes of those that the thread does is left at this desk.
-    pub(crate) fn new(applier: Applier, desk: Arc<Desk>, fatal: Fatal) -> Arc<Apply> {
-        let (jobs, applier) = (Jobs::default(), Mutex::new(applier));
-        Arc::new(Apply { jobs, applier, desk, fatal, lately: Lately::default() })
-    }
+impl Perform for Applier {
+    type Job = ApplyJob;
+    type Error = StoreError;
+    const JOBS_MAX: usize = JOBS_PER_BATCH_MAX;
 
-    /// Leaves a job to the thread.
-    pub(crate) fn push(&self, job: ApplyJob) {
-        self.jobs.push(job);
-    }
-
-    /// Whether the caller may do the next job: no others come first, and none has lately taken long. If so, it must
-    /// ([`Apply::claimed`]).
-    pub(crate) fn claim(&self) -> bool {
-        self.lately.all_were_quick() && self.jobs.claim()
-    }
-
-    /// The job that was claimed, as work.
-    pub(crate) fn claimed(self: &Arc<Apply>, job: ApplyJob) -> Work {
-        let apply = self.clone();
-        Box::new(move |inbox| apply.perform(vec![job], |event| drop(inbox.push(event))))
-    }
-
-    /// Does the jobs, on the thread.
-    pub(crate) fn run(&self) {
-        while let Some(jobs) = self.jobs.next(JOBS_PER_BATCH_MAX) {
-            self.perform(jobs, |event| drop(self.desk.leave(event)));
-        }
-    }
-
-    /// Does jobs that are at hand.
-    fn perform(&self, jobs: Vec<ApplyJob>, tell: impl Fn(Event)) {
-        let began = Instant::now();
-        let goes_on = self.applier.lock().expect("no panic holds this lock").perform_all(jobs, tell);
-        self.lately.note(began.elapsed());
-        match goes_on {
-            Ok(true) => return self.jobs.done(),
-            Ok(false) => {}
-            Err(error) => self.fatal.report(error),
-        }
-        self.jobs.close();
-    }
-}
-
-impl Applier {
-    /// False: no more are to be done.
-    fn perform_all(&mut self, jobs: Vec<ApplyJob>, tell: impl Fn(Event)) -> Result<bool, StoreError> {
+    fn perform(&mut self, jobs: Vec<ApplyJob>, tell: impl Fn(Event)) -> Result<bool, StoreError> {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for job in jobs {
             let next = match job {
@@ -161,7 +90,7 @@ impl Applier {
                 tell(applied.into());
             }
             if let Some(next) = next
-                && !self.perform(next, &tell)?
+                && !self.perform_one(next, &tell)?
             {
                 return Ok(false);
             }
@@ -172,7 +101,9 @@ impl Applier {
         }
         Ok(true)
     }
+}
 
+impl Applier {
     /// Applies these entries; the core is to hear of it.
     fn apply(&mut self, entries: Vec<Entry>, bytes: u64) -> Result<Input, StoreError> {
         let index = entries.last().expect("there is something to apply").index;
@@ -184,7 +115,7 @@ impl Applier {
     }
 
     /// False: no more are to be done.
-    fn perform(&mut self, job: ApplyJob, tell: impl Fn(Event)) -> Result<bool, StoreError> {
+    fn perform_one(&mut self, job: ApplyJob, tell: impl Fn(Event)) -> Result<bool, StoreError> {
         match job {
             ApplyJob::Apply { .. } => unreachable!("the caller collects these"),
             ApplyJob::Read(reads) => self.read(reads)?,
@@ -264,31 +195,5 @@ fn size(reply: &Reply) -> usize {
         Reply::Bytes(bytes) => bytes.len(),
         Reply::Array(replies) => replies.iter().map(size).sum(),
         _ => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn after_a_long_job_the_thread_does_the_next_hundred() {
-        let lately = Lately::default();
-        assert!(lately.all_were_quick());
-        lately.note(LONG + Duration::from_nanos(1));
-        for job in 0..100 {
-            assert!(!lately.all_were_quick(), "job {job}");
-            lately.note(LONG);
-        }
-        assert!(lately.all_were_quick());
-    }
-
-    #[test]
-    fn long_jobs_now_and_then_leave_all_to_the_thread() {
-        let lately = Lately::default();
-        for job in 0..1000 {
-            lately.note(if job % 50 == 0 { 2 * LONG } else { LONG / 100 });
-            assert!(!lately.all_were_quick(), "job {job}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! How much is committed and not applied yet: the log thread waits when it is too much, so that a follower whose state store
+//! How much is committed and not applied yet: writing the log waits when it is too much, so that a follower whose state store
 //! falls behind slows its acknowledgements rather than fill its memory.
 
 use std::sync::{Condvar, Mutex};
@@ -10,7 +10,7 @@ pub(crate) struct Backlog {
     less: Condvar,
 }
 
-/// Beyond this the log thread waits.
+/// Beyond this it is too much.
 const BACKLOG_BYTES_MAX: u64 = 128 << 20;
 
 impl Backlog {
@@ -19,8 +19,16 @@ impl Backlog {
     }
 
     pub(crate) fn done(&self, bytes: u64) {
-        *self.bytes.lock().expect("no panic holds this lock") -= bytes;
-        self.less.notify_all();
+        let mut left = self.bytes.lock().expect("no panic holds this lock");
+        let was_too_much = *left > BACKLOG_BYTES_MAX;
+        *left -= bytes;
+        if was_too_much && *left <= BACKLOG_BYTES_MAX {
+            self.less.notify_all();
+        }
+    }
+
+    pub(crate) fn is_too_much(&self) -> bool {
+        *self.bytes.lock().expect("no panic holds this lock") > BACKLOG_BYTES_MAX
     }
 
     pub(crate) fn wait(&self) {

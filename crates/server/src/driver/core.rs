@@ -12,11 +12,10 @@ use std::{
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use pontoon_kv::{Command, Entry, GroupId};
-use pontoon_replica::{Answer, Input, Output, Replica, Role, SnapshotMeta, Ticket};
+use pontoon_replica::{Answer, Input, MessageKind, Output, Persist, Replica, Role, SnapshotMeta, Ticket};
 use pontoon_storage::state::StateHandle;
-use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Apply, ApplyJob, Backlog, LogJob, Pinned, ReadJob};
+use super::{Apply, ApplyJob, Backlog, LogJob, LogWriter, Pinned, ReadJob, alone::Alone};
 use crate::{
     gateway::{Gateway, connection_of},
     inbox::{Event, Taker, Turn, Turns, Work},
@@ -26,6 +25,9 @@ use crate::{
 /// After a pause of the process (or of the machine) at most this many ticks are made up for: time that nobody could act in
 /// must not count as silence of the leader.
 const TICKS_MADE_UP_MAX: u32 = 2;
+
+/// So many batches are the log thread's after an append that did not come alone, or one by a network thread that kept others waiting.
+const PERSISTS_THREAD_ONLY: u32 = 20;
 
 /// Whoever takes a turn applies so many bytes itself, or does so many `GET`s. With more, another thread does better: the sockets have
 /// more meanwhile.
@@ -40,7 +42,8 @@ pub(crate) struct Core {
     pub(crate) next_tick: Instant,
     pub(crate) inbox: Receiver<Event>,
     pub(crate) gateway: Gateway,
-    pub(crate) log: UnboundedSender<LogJob>,
+    pub(crate) log: Arc<LogWriter>,
+    pub(crate) alone: Alone,
     pub(crate) reader: Sender<ReadJob>,
     pub(crate) apply: Arc<Apply>,
     pub(crate) state: StateHandle,
@@ -52,6 +55,8 @@ pub(crate) struct Core {
     pub(crate) told: Vec<SnapshotMeta>,
     /// What this turn leaves to its taker; none: the taker does no work.
     pub(crate) work: Option<Vec<Work>>,
+    /// A write of the log that it leaves to its taker, too, after all else: what clients wait for is not to wait for a disk.
+    pub(crate) write: Option<Work>,
     pub(crate) peers: Option<Arc<Peers>>,
 }
 
@@ -71,12 +76,16 @@ impl Turns for Core {
         }
         self.tick_if_due();
         self.perform_outputs();
-        Turn::Next(self.next_tick, std::mem::take(&mut self.work).unwrap_or_default())
+        let work = self.work.take().into_iter().flatten().chain(self.write.take());
+        Turn::Next(self.next_tick, work.collect())
     }
 }
 
 impl Core {
     fn on_event(&mut self, event: Event) {
+        if is_urgent(&event) && self.alone.ends(Instant::now()) {
+            self.log.leave_to_the_thread(PERSISTS_THREAD_ONLY);
+        }
         match event {
             Event::Requests(requests) => {
                 for (ticket, request) in requests {
@@ -89,8 +98,10 @@ impl Core {
                 }
             }
             Event::Input(input) => {
-                if let Input::SnapshotReceived(message) = &*input {
-                    self.told.extend(message.snapshot.clone());
+                match &*input {
+                    Input::SnapshotReceived(message) => self.told.extend(message.snapshot.clone()),
+                    Input::Persisted(number) => self.alone.written(*number, Instant::now()),
+                    _ => {}
                 }
                 self.replica.step(*input);
             }
@@ -130,7 +141,7 @@ impl Core {
                     peers.send(self.group, messages);
                 }
             }
-            Output::Persist(persist) => drop(self.log.send(LogJob::Persist(persist))),
+            Output::Persist(persist) => self.persist(persist),
             Output::Apply(entries) => self.apply(entries),
             Output::Read(reads) => self.read(reads),
             Output::Answer(answers) => self.gateway.answer(answers),
@@ -150,6 +161,23 @@ impl Core {
         }
     }
 
+    /// A follower's append that came alone is written by whoever takes the turn, if it is little: a lone client waits for it.
+    fn persist(&mut self, persist: Persist) {
+        let status = self.replica.status();
+        let came_alone = persist.entries.first().is_some_and(|first| first.index.0 == status.commit.0 + 1);
+        if !came_alone {
+            self.log.leave_to_the_thread(PERSISTS_THREAD_ONLY);
+        }
+        let bytes: usize = persist.entries.iter().map(|entry| entry.data.len()).sum();
+        let little = bytes as u64 <= LITTLE_BYTES_MAX && !self.backlog.is_too_much();
+        let wanted = self.work.is_some() && little && status.role == Role::Follower;
+        let number = persist.number;
+        if let Some(write) = self.log.leave(LogJob::Persist(persist), wanted) {
+            self.write = Some(write);
+            self.alone.writes(number);
+        }
+    }
+
     fn apply(&mut self, entries: Vec<Entry>) {
         let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
         self.backlog.add(bytes);
@@ -158,9 +186,9 @@ impl Core {
 
     /// Leaves a job to whoever took the turn if it is little, else to the apply thread.
     fn leave(&mut self, job: ApplyJob, little: bool) {
-        match &mut self.work {
-            Some(work) if little && self.apply.claim() => work.push(self.apply.claimed(job)),
-            _ => self.apply.push(job),
+        let left = self.apply.leave(job, little && self.work.is_some());
+        if let (Some(work), Some(left)) = (&mut self.work, left) {
+            work.push(left);
         }
     }
 
@@ -203,6 +231,15 @@ impl Core {
             tracing::info!(role, term = now.term.0, leader, last, commit = now.commit.0, "role changed");
         }
         debug_assert!(now.role != Role::Leader || now.leader.is_some(), "a leader knows itself");
+    }
+}
+
+/// Whether it should not wait for a write. (An append waits for the writes before it in any case.)
+fn is_urgent(event: &Event) -> bool {
+    match event {
+        Event::Requests(_) => true,
+        Event::Messages(messages) => messages.iter().any(|message| message.kind != MessageKind::Append),
+        Event::Input(_) | Event::Stop => false,
     }
 }
 

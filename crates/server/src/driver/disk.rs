@@ -1,15 +1,14 @@
-//! The log's threads: one writes and syncs, one reads for followers that lag and purges what was trimmed.
+//! The log: writing and syncing it, and, on a thread of its own, reading it for followers that lag and purging what was trimmed.
 
 use std::{sync::Arc, thread, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender};
 use pontoon_kv::{GroupId, Index};
 use pontoon_replica::{Input, LogRead, Persist};
-use pontoon_storage::Log;
-use tokio::sync::mpsc::UnboundedReceiver;
+use pontoon_storage::{Log, WriteError};
 
-use super::{Backlog, Fatal};
-use crate::{inbox::Inbox, network::Desk};
+use super::{Backlog, Fatal, Worker, worker::Perform};
+use crate::inbox::{Event, Inbox};
 
 /// Persists that are written together share one fsync; this many at most.
 const PERSISTS_PER_WRITE_MAX: usize = 1024;
@@ -17,7 +16,7 @@ const PERSISTS_PER_WRITE_MAX: usize = 1024;
 /// How long the reader's helper waits for more to do.
 const HELPER_IDLE_MAX: Duration = Duration::from_millis(100);
 
-/// What the log thread does.
+/// What there is to be written.
 pub(crate) enum LogJob {
     /// Write this, after all before it.
     Persist(Persist),
@@ -35,50 +34,44 @@ pub(crate) enum ReadJob {
     Stop,
 }
 
-/// The thread that writes the log.
-pub(crate) struct LogWriter {
+/// Writes the log.
+pub(crate) type LogWriter = Worker<Writer>;
+
+/// What it takes to do that.
+pub(crate) struct Writer {
     pub(crate) group: GroupId,
     pub(crate) log: Log,
-    pub(crate) jobs: UnboundedReceiver<LogJob>,
     pub(crate) reader: Sender<ReadJob>,
-    pub(crate) desk: Arc<Desk>,
     pub(crate) backlog: Arc<Backlog>,
     /// [`crate::Settings::fault_fsync_delay`]
     pub(crate) fault_fsync_delay: Duration,
-    pub(crate) fatal: Fatal,
 }
 
-impl LogWriter {
-    pub(crate) fn run(mut self) {
-        let (mut jobs, mut persists) = (Vec::new(), Vec::new());
-        while self.jobs.blocking_recv_many(&mut jobs, PERSISTS_PER_WRITE_MAX) > 0 {
-            let mut stop = false;
-            for job in jobs.drain(..) {
-                match job {
-                    LogJob::Persist(persist) => persists.push((self.group, persist)),
-                    LogJob::Stop => stop = true,
-                }
-            }
-            self.backlog.wait();
-            if let Some((_, last)) = persists.last() {
-                let number = last.number;
-                if let Err(error) = self.log.write(&persists) {
-                    return self.fatal.report(error);
-                }
-                if !self.fault_fsync_delay.is_zero() {
-                    thread::sleep(self.fault_fsync_delay);
-                }
-                if persists.iter().any(|(_, persist)| persist.trim_to.is_some() || persist.reset_to.is_some())
-                {
-                    let _ = self.reader.send(ReadJob::Purge);
-                }
-                let _ = self.desk.leave(Input::Persisted(number).into());
-                persists.clear();
-            }
-            if stop {
-                return;
+impl Perform for Writer {
+    type Job = LogJob;
+    type Error = WriteError;
+    const JOBS_MAX: usize = PERSISTS_PER_WRITE_MAX;
+
+    fn perform(&mut self, jobs: Vec<LogJob>, tell: impl Fn(Event)) -> Result<bool, WriteError> {
+        let (mut persists, mut goes_on) = (Vec::with_capacity(jobs.len()), true);
+        for job in jobs {
+            match job {
+                LogJob::Persist(persist) => persists.push((self.group, persist)),
+                LogJob::Stop => goes_on = false,
             }
         }
+        self.backlog.wait();
+        if let Some((_, last)) = persists.last() {
+            self.log.write(&persists)?;
+            if !self.fault_fsync_delay.is_zero() {
+                thread::sleep(self.fault_fsync_delay);
+            }
+            if persists.iter().any(|(_, persist)| persist.trim_to.is_some() || persist.reset_to.is_some()) {
+                let _ = self.reader.send(ReadJob::Purge);
+            }
+            tell(Input::Persisted(last.number).into());
+        }
+        Ok(goes_on)
     }
 }
 
