@@ -19,6 +19,7 @@
 mod blocks;
 mod calls;
 mod config;
+mod confirmers;
 mod convert;
 pub mod io;
 mod log;

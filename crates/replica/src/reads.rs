@@ -74,6 +74,11 @@ impl Reads {
         !(self.waiting.is_empty() && self.questions.is_empty()) && self.rounds.len() < ROUNDS_MAX
     }
 
+    /// Whether one read or question asks for a round while none is under way.
+    pub(crate) fn is_lone(&self) -> bool {
+        self.rounds.is_empty() && self.waiting.len() + self.questions.len() == 1
+    }
+
     /// A round was asked for, under a name that was never used: an answer to an older question must not count for newer reads.
     pub(crate) fn round_asked(&mut self, context: Bytes, now: u64) {
         let reads = std::mem::take(&mut self.waiting);

@@ -13,6 +13,7 @@ use raft::{RawNode, SnapshotStatus, StateRole};
 use crate::{
     Config, Message, Restored, Role, Status,
     calls::Calls,
+    confirmers::Confirmers,
     io::{Answer, Input, Output, Ticket},
     log::LogWindow,
     news::News,
@@ -49,6 +50,7 @@ pub struct Replica {
     passed_on: PassedOn,
     news: News,
     reads: Reads,
+    confirmers: Confirmers,
     persists: Persists,
     trim: Trim,
     /// Views pinned for followers and not asked for yet, with the tick.
@@ -103,6 +105,7 @@ impl Replica {
             relay_call: None,
             calls: Calls::default(),
             reads: Reads::default(),
+            confirmers: Confirmers::default(),
             persists: Persists::default(),
             pinned: Vec::new(),
             seen: (0, 0, StateRole::Follower),

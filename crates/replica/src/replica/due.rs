@@ -110,11 +110,14 @@ impl Replica {
         #[cfg(feature = "mutants")]
         let id = self.round_name(id);
         let context = Bytes::from([id.node.0.to_le_bytes(), id.nonce.to_le_bytes()].concat());
+        let lone = self.reads.is_lone();
         self.raft.read_index(context.to_vec());
+        self.confirmers.asked(context.clone(), lone, &mut self.raft.raft.msgs);
         self.reads.round_asked(context, self.now);
     }
 
     fn on_round_confirmed(&mut self, context: &[u8], index: Index) {
+        self.confirmers.confirmed(context);
         let questions = self.reads.round_confirmed(context, index);
         if !self.leads() {
             return; // Its term is over; who asked asks again.
@@ -175,6 +178,7 @@ impl Replica {
             self.passed_on.clear();
             self.news.clear();
             self.reads.forget_questions();
+            self.confirmers.clear();
         }
         let settled = self.applied.0.min(self.raft.raft.raft_log.persisted);
         self.raft.mut_store().shrink_window(settled, self.config.window_bytes_max);

@@ -24,6 +24,10 @@ impl Replica {
         if !self.is_mending() {
             self.raft.tick();
         }
+        let unasked = self.confirmers.tick();
+        if self.leads() {
+            self.raft.raft.msgs.extend(unasked);
+        }
         let followed = !self.leads();
         #[cfg(feature = "mutants")]
         let followed = followed && !planted(Mutant::LeaderChangeUnnoticed);
@@ -71,6 +75,7 @@ impl Replica {
                 }
                 return;
             }
+            MessageKind::HeartbeatResponse => self.confirmers.answered(message.from, &message.context),
             _ => {}
         }
         let raft = convert::message_to_raft(message);

@@ -249,6 +249,70 @@ fn no_question_confirms_a_leader_that_does_not_make_a_majority_with_who_asks() {
     assert_eq!(kinds(&round), [MessageKind::Heartbeat; 4]);
 }
 
+/// Leads three voters, has applied its log, and has not just started.
+fn leader_that_may_read() -> Replica {
+    let mut replica = leader_of(3);
+    replica.now = 100;
+    replica.step(Input::Applied { index: replica.status().commit, outcomes: Vec::new() });
+    replica
+}
+
+/// A client of the leader reads; whom the leader asks if it still leads, and the round's name.
+fn ask_to_read(replica: &mut Replica) -> (Vec<NodeId>, Bytes) {
+    replica.step(Input::Request(Ticket(1), Request::Plain(Command::Get { key: "k".into() })));
+    let asked = sent(replica);
+    assert!(asked.iter().all(|message| message.kind == MessageKind::Heartbeat), "{asked:?}");
+    (asked.iter().map(|message| message.to).collect(), asked[0].context.clone())
+}
+
+fn answer_round(replica: &mut Replica, from: u64, round: &Bytes) {
+    let (msg_type, term, context) =
+        (MessageType::MsgHeartbeatResponse, replica.raft.raft.term, round.clone());
+    let answer = eraftpb::Message { msg_type, from, term, context, ..eraftpb::Message::default() };
+    assert_eq!(hear(replica, answer), []);
+}
+
+#[test]
+fn a_lone_read_asks_only_those_who_confirmed_a_round_in_the_same_tick() {
+    let mut replica = leader_that_may_read();
+    let (asked, round) = ask_to_read(&mut replica);
+    assert_eq!(asked, [NodeId(2), NodeId(3)], "nobody is known to be quick");
+    answer_round(&mut replica, 3, &round);
+    let (asked, round) = ask_to_read(&mut replica);
+    assert_eq!(asked, [NodeId(3)]);
+    assert_eq!(replica.reads.len(), 1, "its answer is waited for");
+    answer_round(&mut replica, 3, &round);
+    assert_eq!(replica.reads.len(), 0);
+    replica.step(Input::Tick);
+    assert_eq!(ask_to_read(&mut replica).0.len(), 2, "it was quick a tick ago");
+}
+
+#[test]
+fn who_is_quick_no_more_keeps_a_read_waiting_for_one_tick_at_most() {
+    let mut replica = leader_that_may_read();
+    let (_, round) = ask_to_read(&mut replica);
+    answer_round(&mut replica, 3, &round);
+    let (asked, lone) = ask_to_read(&mut replica);
+    assert_eq!(asked, [NodeId(3)]);
+    replica.step(Input::Tick);
+    let asked = sent(&mut replica).into_iter().map(|message| (message.kind, message.to, message.context));
+    assert_eq!(asked.collect::<Vec<_>>(), [(MessageKind::Heartbeat, NodeId(2), lone.clone())]);
+    answer_round(&mut replica, 2, &lone);
+    assert_eq!(replica.reads.len(), 0);
+}
+
+#[test]
+fn a_read_that_comes_while_a_lone_one_waits_asks_everybody_for_both() {
+    let mut replica = leader_that_may_read();
+    let (_, round) = ask_to_read(&mut replica);
+    answer_round(&mut replica, 3, &round);
+    assert_eq!(ask_to_read(&mut replica).0, [NodeId(3)]);
+    let (asked, second) = ask_to_read(&mut replica);
+    assert_eq!(asked, [NodeId(2), NodeId(3)]);
+    answer_round(&mut replica, 2, &second);
+    assert_eq!(replica.reads.len(), 0);
+}
+
 #[test]
 fn no_question_of_another_term_confirms_a_leader() {
     let mut replica = leader_of(3);
