@@ -145,7 +145,7 @@ impl Replica {
             }
             Input::SnapshotReceived(message) => self.on_message(message),
             Input::SnapshotInstalled(meta) => self.on_snapshot_installed(meta.index, meta.clock.0),
-            Input::Unreachable(node) => self.raft.report_unreachable(node.0),
+            Input::Unreachable(node) => self.on_unreachable(node),
             Input::Stop => self.on_stop(),
             Input::Abandon => self.on_abandon(),
         }

@@ -178,7 +178,6 @@ impl Replica {
             self.passed_on.clear();
             self.news.clear();
             self.reads.forget_questions();
-            self.confirmers.clear();
         }
         let settled = self.applied.0.min(self.raft.raft.raft_log.persisted);
         self.raft.mut_store().shrink_window(settled, self.config.window_bytes_max);

@@ -24,10 +24,7 @@ impl Replica {
         if !self.is_mending() {
             self.raft.tick();
         }
-        let unasked = self.confirmers.tick();
-        if self.leads() {
-            self.raft.raft.msgs.extend(unasked);
-        }
+        self.ask_whom_was_spared();
         let followed = !self.leads();
         #[cfg(feature = "mutants")]
         let followed = followed && !planted(Mutant::LeaderChangeUnnoticed);
@@ -47,6 +44,19 @@ impl Replica {
             self.raft.mut_store().snapshot_done(to);
             self.outputs.push(Output::ReleaseSnapshot { to });
         }
+    }
+
+    /// A round may wait for somebody who is quick no more: the others are asked, too.
+    fn ask_whom_was_spared(&mut self) {
+        let questions = self.confirmers.doubt();
+        if self.leads() {
+            self.raft.raft.msgs.extend(questions);
+        }
+    }
+
+    pub(super) fn on_unreachable(&mut self, member: NodeId) {
+        self.raft.report_unreachable(member.0);
+        self.ask_whom_was_spared();
     }
 
     pub(super) fn on_message(&mut self, message: Message) {

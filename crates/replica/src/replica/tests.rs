@@ -249,20 +249,33 @@ fn no_question_confirms_a_leader_that_does_not_make_a_majority_with_who_asks() {
     assert_eq!(kinds(&round), [MessageKind::Heartbeat; 4]);
 }
 
-/// Leads three voters, has applied its log, and has not just started.
-fn leader_that_may_read() -> Replica {
-    let mut replica = leader_of(3);
+/// Leads, has applied its log, and has not just started.
+fn leader_that_may_read(voters: u64) -> Replica {
+    let mut replica = leader_of(voters);
     replica.now = 100;
     replica.step(Input::Applied { index: replica.status().commit, outcomes: Vec::new() });
     replica
 }
 
-/// A client of the leader reads; whom the leader asks if it still leads, and the round's name.
-fn ask_to_read(replica: &mut Replica) -> (Vec<NodeId>, Bytes) {
+fn read(replica: &mut Replica) {
     replica.step(Input::Request(Ticket(1), Request::Plain(Command::Get { key: "k".into() })));
+}
+
+/// Whom the replica asks whether it still leads, and the round's name.
+fn asked(replica: &mut Replica) -> (Vec<u64>, Bytes) {
     let asked = sent(replica);
     assert!(asked.iter().all(|message| message.kind == MessageKind::Heartbeat), "{asked:?}");
-    (asked.iter().map(|message| message.to).collect(), asked[0].context.clone())
+    let round = asked.first().map(|message| message.context.clone()).unwrap_or_default();
+    let members: std::collections::BTreeSet<_> = asked.iter().map(|message| message.to.0).collect();
+    (members.into_iter().collect(), round)
+}
+
+/// These answer the round in which a client of the leader reads.
+fn confirm_a_read(replica: &mut Replica, members: &[u64]) {
+    read(replica);
+    let (_, round) = asked(replica);
+    members.iter().for_each(|member| answer_round(replica, *member, &round));
+    assert_eq!(replica.reads.len(), 0);
 }
 
 fn answer_round(replica: &mut Replica, from: u64, round: &Bytes) {
@@ -274,43 +287,79 @@ fn answer_round(replica: &mut Replica, from: u64, round: &Bytes) {
 
 #[test]
 fn a_lone_read_asks_only_those_who_confirmed_a_round_in_the_same_tick() {
-    let mut replica = leader_that_may_read();
-    let (asked, round) = ask_to_read(&mut replica);
-    assert_eq!(asked, [NodeId(2), NodeId(3)], "nobody is known to be quick");
-    answer_round(&mut replica, 3, &round);
-    let (asked, round) = ask_to_read(&mut replica);
-    assert_eq!(asked, [NodeId(3)]);
-    assert_eq!(replica.reads.len(), 1, "its answer is waited for");
-    answer_round(&mut replica, 3, &round);
-    assert_eq!(replica.reads.len(), 0);
-    replica.step(Input::Tick);
-    assert_eq!(ask_to_read(&mut replica).0.len(), 2, "it was quick a tick ago");
+    for (voters, others, quick) in [(3, vec![2, 3], vec![3]), (5, vec![2, 3, 4, 5], vec![3, 5])] {
+        let mut replica = leader_that_may_read(voters);
+        read(&mut replica);
+        let (everybody, round) = asked(&mut replica);
+        assert_eq!(everybody, others, "nobody is known to be quick");
+        quick.iter().for_each(|member| answer_round(&mut replica, *member, &round));
+        read(&mut replica);
+        let (few, round) = asked(&mut replica);
+        assert_eq!(few, quick);
+        assert_eq!(replica.reads.len(), 1, "their answers are waited for");
+        quick.iter().for_each(|member| answer_round(&mut replica, *member, &round));
+        assert_eq!(replica.reads.len(), 0);
+        replica.step(Input::Tick);
+        read(&mut replica);
+        assert_eq!(asked(&mut replica).0, others, "they were quick a tick ago");
+    }
 }
 
 #[test]
-fn who_is_quick_no_more_keeps_a_read_waiting_for_one_tick_at_most() {
-    let mut replica = leader_that_may_read();
-    let (_, round) = ask_to_read(&mut replica);
-    answer_round(&mut replica, 3, &round);
-    let (asked, lone) = ask_to_read(&mut replica);
-    assert_eq!(asked, [NodeId(3)]);
-    replica.step(Input::Tick);
-    let asked = sent(&mut replica).into_iter().map(|message| (message.kind, message.to, message.context));
-    assert_eq!(asked.collect::<Vec<_>>(), [(MessageKind::Heartbeat, NodeId(2), lone.clone())]);
-    answer_round(&mut replica, 2, &lone);
-    assert_eq!(replica.reads.len(), 0);
+fn reads_that_come_together_ask_everybody() {
+    let mut replica = leader_that_may_read(3);
+    confirm_a_read(&mut replica, &[3]);
+    read(&mut replica);
+    read(&mut replica);
+    assert_eq!(asked(&mut replica).0, [2, 3]);
+}
+
+#[test]
+fn who_is_quick_no_more_keeps_a_read_waiting_until_that_shows_and_for_a_tick_at_most() {
+    for it_shows in [Input::Tick, Input::Unreachable(NodeId(3))] {
+        let mut replica = leader_that_may_read(3);
+        confirm_a_read(&mut replica, &[3]);
+        read(&mut replica);
+        let (few, round) = asked(&mut replica);
+        assert_eq!(few, [3]);
+        replica.step(it_shows); // A tick without a heartbeat of its own: those are two ticks apart.
+        assert_eq!(asked(&mut replica), (vec![2], round.clone()));
+        answer_round(&mut replica, 2, &round);
+        assert_eq!(replica.reads.len(), 0);
+    }
 }
 
 #[test]
 fn a_read_that_comes_while_a_lone_one_waits_asks_everybody_for_both() {
-    let mut replica = leader_that_may_read();
-    let (_, round) = ask_to_read(&mut replica);
-    answer_round(&mut replica, 3, &round);
-    assert_eq!(ask_to_read(&mut replica).0, [NodeId(3)]);
-    let (asked, second) = ask_to_read(&mut replica);
-    assert_eq!(asked, [NodeId(2), NodeId(3)]);
+    let mut replica = leader_that_may_read(3);
+    confirm_a_read(&mut replica, &[3]);
+    read(&mut replica);
+    assert_eq!(asked(&mut replica).0, [3]);
+    read(&mut replica);
+    let (everybody, second) = asked(&mut replica);
+    assert_eq!(everybody, [2, 3]);
+    replica.step(Input::Tick);
+    assert_eq!(asked(&mut replica).0, [0_u64; 0], "nobody is asked for the first again");
     answer_round(&mut replica, 2, &second);
     assert_eq!(replica.reads.len(), 0);
+}
+
+#[test]
+fn who_leads_no_more_asks_nobody_whom_it_has_spared() {
+    let mut replica = leader_that_may_read(3);
+    confirm_a_read(&mut replica, &[3]);
+    read(&mut replica);
+    let (_, round) = asked(&mut replica);
+    let (msg_type, term) = (MessageType::MsgHeartbeat, replica.raft.raft.term + 1);
+    replica.step(Input::Message(convert::message_from_raft(eraftpb::Message {
+        msg_type,
+        from: 2,
+        to: 1,
+        term,
+        ..eraftpb::Message::default()
+    })));
+    replica.step(Input::Tick);
+    assert!(sent(&mut replica).iter().all(|message| message.context != round));
 }
 
 #[test]
