@@ -359,7 +359,7 @@ pub struct Known {
 impl Known {
     /// A key's record as of the latest batch, or of one that is being written; `Some(None)` if it has none. `None`: not known.
     pub fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        self.generation.records.get(key)
+        self.generation.records.get(key).map(|known| known.map(Bytes::from_owner))
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::{path::Path, thread};
+use std::{path::Path, sync::Arc, thread};
 
 use bytes::Bytes;
 use common::{
@@ -173,6 +173,40 @@ fn a_handle_knows_what_was_written_or_read_and_nothing_of_another_state() {
     let staged = handle.stage(Index(4)).and_then(pontoon_storage::state::Stage::finish).expect("a snapshot");
     let _installed = store.install(staged).expect("it is installed");
     assert_eq!(known(b"\x01key"), None, "nothing is known of another state");
+}
+
+#[test]
+fn a_long_record_that_was_read_is_left_to_the_tree() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (notify, heard) = notices();
+    let options = StateOptions { cache_bytes: 8 << 20, ..small() };
+    let mut store = StateStore::open(folder.path(), GROUP, options, notify).expect("the state opens");
+    let long = "v".repeat((8 << 10) + 1);
+    let batch = put("long", &long).into_iter().chain(put("short", &long[1..]));
+    store.write(Index(1), batch.collect()).expect("the store accepts it");
+    store.handle().request_flush();
+    await_durable(&heard, Index(1));
+    drop(store);
+    let store = StateStore::open(folder.path(), GROUP, options, deaf()).expect("the state opens");
+    let known = |key: &[u8]| store.handle().known().get(key).flatten();
+    assert_eq!(store.get(b"\x01long").expect("readable").as_deref(), Some(long.as_bytes()));
+    assert_eq!(known(b"\x01long"), None);
+    assert_eq!(store.get(b"\x01short").expect("readable").as_deref(), Some(&long.as_bytes()[1..]));
+    assert_eq!(known(b"\x01short").as_deref(), Some(&long.as_bytes()[1..]));
+}
+
+/// Keys and records may be parts of messages, and of memory that is used again.
+#[test]
+fn nothing_of_a_batch_is_held_when_it_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut store = open(folder.path());
+    let message: Arc<[u8]> = (*b"\x01key value").into();
+    let bytes = Bytes::from_owner(message.clone());
+    let batch = WriteBatch::from([(bytes.slice(..4), Some(bytes.slice(5..)))]);
+    drop(bytes);
+    store.write(Index(1), batch).expect("the store accepts it");
+    assert_eq!(Arc::strong_count(&message), 1);
+    assert_eq!(store.get(b"\x01key").expect("readable"), Some("value".into()));
 }
 
 #[test]

@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use lsm_tree::{
     AbstractTree, AnyTree, Config, InternalValue, SeqNo, SequenceNumberCounter, Slice, ValueType,
 };
@@ -33,7 +34,7 @@ use crate::state::{
     Notice, Notify, OpenError, Resources, current,
     keys::{self, POSITION_KEY, is_key},
     memtable::{Frozen, Memtables, Sealed},
-    records::{Pair, Records},
+    records::Records,
 };
 
 /// The tree takes fewer than 2^20 numbers between two batches; 2^43 indexes remain.
@@ -177,7 +178,11 @@ impl Generation {
     }
 
     /// Writes a batch of keys with their new values (`None`: gone). By one thread only.
-    pub(super) fn write(&self, index: Index, batch: impl Iterator<Item = Pair>) -> Result<(), StoreError> {
+    pub(super) fn write(
+        &self,
+        index: Index,
+        batch: impl Iterator<Item = (Slice, Option<Bytes>)>,
+    ) -> Result<(), StoreError> {
         self.wait_for_room()?;
         let applied = self.applied();
         assert!(index > applied, "batch {index} comes after batch {applied}");

@@ -16,11 +16,12 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use lsm_tree::Slice;
 use pontoon_kv::Index;
 
 pub(super) use self::sealed::{Frozen, Sealed};
-use super::records::{self, ENTRY_BYTES, Epoch, Pair, Records};
+use super::records::{ENTRY_BYTES, Epoch, Pair, Records, Replaced};
 
 /// A memtable is flushed, too, when so many times its size was written to it, although overwriting kept it small: this bounds what a
 /// restart replays.
@@ -105,7 +106,7 @@ impl Memtables {
         &mut self,
         records: &Records,
         index: Index,
-        batch: impl Iterator<Item = Pair>,
+        batch: impl Iterator<Item = (Slice, Option<Bytes>)>,
         bytes_max: u64,
     ) -> bool {
         let Memtables { active, sealed } = self;
@@ -114,12 +115,10 @@ impl Memtables {
             active.bytes += record_bytes;
             active.written += place_bytes + record_bytes;
             match replaced {
-                Some((epoch, record)) if epoch == active.epoch => {
-                    active.bytes -= records::len(record.as_ref()) as u64;
-                }
+                Replaced::Own(len) => active.bytes -= len as u64,
                 replaced => {
                     active.bytes += place_bytes;
-                    if let Some((epoch, record)) = replaced
+                    if let Replaced::Sealed(epoch, record) = replaced
                         && let Some(sealed) = sealed.iter().find(|sealed| sealed.epoch == epoch)
                     {
                         sealed.put_aside(key.clone(), record);
@@ -257,9 +256,9 @@ mod tests {
         assert_eq!(state.frozen("b", "d"), "b c=1");
         let frozen = state.memtables.frozen();
         let get = |key: &str| frozen.get(&state.records, key.as_bytes());
-        assert_eq!(get("a"), Some(Some("1".into())));
+        assert_eq!(get("a"), Some(Some(b"1"[..].into())));
         assert_eq!(get("b"), Some(None));
-        assert_eq!(get("c"), Some(Some("1".into())));
+        assert_eq!(get("c"), Some(Some(b"1"[..].into())));
         assert_eq!(get("e"), None);
     }
 
@@ -269,7 +268,7 @@ mod tests {
         state.write(1, &[("a", Some("1")), ("b", Some("1"))]);
         state.memtables.seal();
         let frozen = state.memtables.frozen();
-        assert_eq!(frozen.get(&state.records, b"a"), Some(Some("1".into())));
+        assert_eq!(frozen.get(&state.records, b"a"), Some(Some(b"1"[..].into())));
         assert!(!state.memtables.sealed[0].is_collected());
         assert_eq!(state.newest("a", "z"), "a=1 b=1");
         assert!(!state.memtables.sealed[0].is_collected(), "the writer's scans collect nothing either");

@@ -4,40 +4,36 @@
 //! data blocks would tell. (A log-structured store has a memtable and a row cache for that, as RocksDB does; they would hold most
 //! records twice.) The order of keys, which flushes and scans need, is the memtables' (module `memtable`).
 
+mod shard;
+
 use std::{
     collections::hash_map::RandomState,
     hash::BuildHasher,
-    hint::black_box,
-    mem,
     sync::{
-        RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
 use bytes::Bytes;
-use hashbrown::{HashTable, hash_table::Entry as Place};
 use lsm_tree::Slice;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use self::shard::{AT_ONCE_MAX, Bounds, Entry, Shard, Write, len};
+pub(super) use self::shard::{ENTRY_BYTES, Replaced};
 
 /// Parts of the table with a lock each: one that grows keeps readers of the others not waiting.
 const SHARDS: usize = 32;
 
-/// A longer record that was read is left to the tree and its cache of blocks. Heads of values that are not in chunks, and chunks,
-/// are shorter.
-pub(super) const READ_BYTES_MAX: usize = 8 << 10;
-
-/// What an entry takes beside the bytes of its key and record, about: a place in a table that is half full, and an allocation.
-pub(super) const ENTRY_BYTES: usize = 128;
-
-/// How many records of a batch are written under one lock, at most.
-const AT_ONCE_MAX: usize = 64;
-
 /// How many places a write looks at for what may be forgotten, at most. If it finds too little, the next one goes on.
 const LOOKS_MAX: usize = 64;
 
+/// A record in memory: one allocation, which holds on to no block or message that it came in. Its count of references lies before its
+/// bytes, so that who looks whether it has others waits for memory once.
+pub(super) type Record = Arc<[u8]>;
+
 /// A key and its record; `None`: the key is gone, whatever is below.
-pub(super) type Pair = (Slice, Option<Bytes>);
+pub(super) type Pair = (Slice, Option<Record>);
 
 /// The number of a memtable, from 1 on; 0 stands for the tree as it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +46,7 @@ pub(super) struct Epoch(pub(super) u32);
 /// - All that no flush has brought into the tree is here. What is in the tree is forgotten when room is needed, if nobody asked for it
 ///   since it was last looked at (the second chance of CLOCK).
 /// - Only the writer adds keys: it knows that no batch comes between its look into the tree and the addition.
-/// - Records are allocations of their own: none holds on to a block or a message that it came in.
+/// - A record that nobody has, and that no flush is to write, is overwritten where it is, if the new one is as long.
 pub(super) struct Records {
     shards: [RwLock<Shard>; SHARDS],
     /// Of what is in the tree.
@@ -61,33 +57,6 @@ pub(super) struct Records {
     flushed: AtomicU32,
     /// So that nobody can foretell which keys collide.
     seed: u64,
-}
-
-#[derive(Default)]
-struct Shard {
-    table: HashTable<Entry>,
-    /// What the entries take, about.
-    bytes: usize,
-    /// Where it last looked for what may be forgotten.
-    hand: usize,
-}
-
-/// What a shard may keep.
-#[derive(Clone, Copy)]
-struct Bounds {
-    /// In all.
-    bytes_max: usize,
-    /// What later memtables wrote must stay.
-    flushed: Epoch,
-}
-
-struct Entry {
-    key: Slice,
-    record: Option<Bytes>,
-    /// The memtable that the record was written to.
-    epoch: Epoch,
-    /// Whether somebody has asked for it since the hand was here.
-    wanted: AtomicBool,
 }
 
 impl Records {
@@ -107,7 +76,7 @@ impl Records {
     }
 
     /// What is known of a key.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<Option<Record>> {
         self.find(key, |entry| {
             if !entry.wanted.load(Ordering::Relaxed) {
                 entry.wanted.store(true, Ordering::Relaxed);
@@ -117,53 +86,50 @@ impl Records {
     }
 
     /// The same, but nobody asks for it.
-    pub(super) fn peek(&self, key: &[u8]) -> Option<Option<Bytes>> {
+    pub(super) fn peek(&self, key: &[u8]) -> Option<Option<Record>> {
         self.find(key, |entry| entry.record.clone())
     }
 
     /// What a memtable has for a key, if no later one has anything.
-    pub(super) fn get_of(&self, key: &[u8], epoch: Epoch) -> Option<Option<Bytes>> {
+    pub(super) fn get_of(&self, key: &[u8], epoch: Epoch) -> Option<Option<Record>> {
         self.find(key, |entry| (entry.epoch == epoch).then(|| entry.record.clone())).flatten()
     }
 
     fn find<T>(&self, key: &[u8], look: impl FnOnce(&Entry) -> T) -> Option<T> {
         let hash = self.hash(key);
-        let shard = self.read(hash);
-        shard.table.find(hash, |entry| *entry.key == *key).map(look)
+        self.read(hash).find(hash, key).map(look)
     }
 
-    /// A batch that is being written to a memtable has these records. `done` is told of each key, the length of its record, and the
-    /// memtable and record that it takes the place of, before anybody can miss that.
+    /// A batch that is being written to a memtable has these records, or parts of messages that are copied here. `done` is told of each
+    /// key, the length of its record, and what it takes the place of, before anybody can miss that.
     pub(super) fn put(
         &self,
         epoch: Epoch,
-        batch: impl Iterator<Item = Pair>,
-        mut done: impl FnMut(Slice, usize, Option<(Epoch, Option<Bytes>)>),
+        batch: impl Iterator<Item = (Slice, Option<Bytes>)>,
+        mut done: impl FnMut(Slice, usize, Replaced),
     ) {
-        let mut entries: Vec<_> =
-            batch.map(|(key, record)| (self.hash(&key), Entry::new(key, record, epoch))).collect();
-        entries.sort_unstable_by_key(|(hash, _)| shard_of(*hash));
-        while let Some((hash, _)) = entries.last() {
-            let first = entries.partition_point(|(other, _)| shard_of(*other) < shard_of(*hash));
-            let first = first.max(entries.len().saturating_sub(AT_ONCE_MAX));
-            let mut shard = self.write(*hash);
-            shard.touch(&entries[first..]);
-            for (hash, entry) in entries.drain(first..) {
-                let (key, len) = (entry.key.clone(), len(entry.record.as_ref()));
-                done(key, len, shard.insert(hash, entry, self.seed));
+        let mut writes: Vec<_> =
+            batch.map(|(key, record)| Write { hash: self.hash(&key), key, record }).collect();
+        writes.sort_unstable_by_key(|write| shard_of(write.hash));
+        while let Some(Write { hash, .. }) = writes.last() {
+            let first = writes.partition_point(|write| shard_of(write.hash) < shard_of(*hash));
+            let first = first.max(writes.len().saturating_sub(AT_ONCE_MAX));
+            let mut shard = self.lock(*hash);
+            shard.touch(&writes[first..]);
+            for write in writes.drain(first..) {
+                let (key, len) = (write.key.clone(), len(write.record.as_deref()));
+                done(key, len, shard.write(write, epoch, self.bounds().flushed, self.seed));
                 shard.forget(LOOKS_MAX, self.bounds());
             }
         }
     }
 
     /// The tree has this for a key of which nothing was known.
-    pub(super) fn learn(&self, key: &[u8], record: Option<Bytes>) {
-        if len(record.as_ref()) <= READ_BYTES_MAX {
-            let hash = self.hash(key);
-            let mut shard = self.write(hash);
-            shard.insert(hash, Entry::new(key.into(), record, Epoch(0)), self.seed);
-            shard.forget(LOOKS_MAX, self.bounds());
-        }
+    pub(super) fn learn(&self, key: &[u8], record: Option<Record>) {
+        let hash = self.hash(key);
+        let mut shard = self.lock(hash);
+        shard.learn(hash, key, record, self.seed);
+        shard.forget(LOOKS_MAX, self.bounds());
     }
 
     /// A memtable and all before it are in the tree.
@@ -180,7 +146,7 @@ impl Records {
     pub(super) fn make_room(&self) {
         for shard in &self.shards {
             // Around twice, if need be: everybody has a second chance.
-            let steps = 1 + 2 * lock(shard).table.num_buckets() / LOOKS_MAX;
+            let steps = 1 + 2 * lock(shard).places() / LOOKS_MAX;
             for _ in 0..steps {
                 if !lock(shard).forget(LOOKS_MAX, self.bounds()) {
                     break;
@@ -195,8 +161,7 @@ impl Records {
         let Bounds { flushed, .. } = self.bounds();
         for shard in &self.shards {
             let mut shard = lock(shard);
-            shard.table.retain(|entry| entry.epoch > flushed);
-            shard.bytes = shard.table.iter().map(Entry::bytes).sum();
+            shard.forget_flushed(flushed);
             shard.shrink(self.seed);
         }
     }
@@ -216,7 +181,7 @@ impl Records {
         self.shards[shard_of(hash)].read().expect("no panic holds this lock")
     }
 
-    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, Shard> {
+    fn lock(&self, hash: u64) -> RwLockWriteGuard<'_, Shard> {
         lock(&self.shards[shard_of(hash)])
     }
 }
@@ -225,81 +190,9 @@ fn lock(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
     shard.write().expect("no panic holds this lock")
 }
 
-impl Shard {
-    /// Has the processor bring the places of these keys into its cache, with what they hold: of several at a time, while an insertion
-    /// waits for its own.
-    fn touch(&self, entries: &[(u64, Entry)]) {
-        for (hash, entry) in entries {
-            let present = self.table.find(*hash, |present| present.key == entry.key);
-            black_box(present.and_then(|present| present.record.as_ref()?.first()));
-        }
-    }
-
-    /// What it takes the place of.
-    fn insert(&mut self, hash: u64, entry: Entry, seed: u64) -> Option<(Epoch, Option<Bytes>)> {
-        self.bytes += entry.bytes();
-        let place = self.table.entry(
-            hash,
-            |present| present.key == entry.key,
-            |present| xxh3_64_with_seed(&present.key, seed),
-        );
-        match place {
-            Place::Vacant(place) => {
-                place.insert(entry);
-                None
-            }
-            Place::Occupied(mut place) => {
-                let present = place.get_mut();
-                self.bytes -= present.bytes();
-                let record = mem::replace(&mut present.record, entry.record);
-                Some((mem::replace(&mut present.epoch, entry.epoch), record))
-            }
-        }
-    }
-
-    /// Looks at so many places for entries that are in the tree, and forgets them until no more bytes are left than there may be.
-    /// False: so it is.
-    fn forget(&mut self, looks: usize, Bounds { bytes_max, flushed }: Bounds) -> bool {
-        for _ in 0..looks {
-            if self.bytes <= bytes_max {
-                return false;
-            }
-            self.hand = (self.hand + 1) % self.table.num_buckets();
-            let Ok(mut place) = self.table.get_bucket_entry(self.hand) else { continue };
-            if place.get().epoch <= flushed && !mem::take(place.get_mut().wanted.get_mut()) {
-                let (entry, _) = place.remove();
-                self.bytes -= entry.bytes();
-            }
-        }
-        self.bytes > bytes_max
-    }
-
-    /// Gives back the room of a table that is nearly empty.
-    fn shrink(&mut self, seed: u64) {
-        if self.table.len() < self.table.capacity() / 4 {
-            self.table.shrink_to(2 * self.table.len(), |entry| xxh3_64_with_seed(&entry.key, seed));
-        }
-    }
-}
-
-impl Entry {
-    fn new(key: Slice, record: Option<Bytes>, epoch: Epoch) -> Entry {
-        Entry { key, record, epoch, wanted: AtomicBool::new(false) }
-    }
-
-    fn bytes(&self) -> usize {
-        ENTRY_BYTES + self.key.len() + len(self.record.as_ref())
-    }
-}
-
 /// Of bits that the table within a shard does not use.
 fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
-}
-
-/// Of a record, in bytes.
-pub(super) fn len(record: Option<&Bytes>) -> usize {
-    record.map_or(0, Bytes::len)
 }
 
 #[cfg(test)]
@@ -308,13 +201,22 @@ mod tests {
 
     const BYTES_MAX: u64 = 1 << 20;
 
-    fn known(records: &Records, key: &str) -> Option<Option<Bytes>> {
+    fn known(records: &Records, key: &str) -> Option<Option<Record>> {
         records.get(key.as_bytes())
+    }
+
+    fn record(text: &str) -> Option<Record> {
+        Some(text.as_bytes().into())
     }
 
     fn put(records: &Records, key: &str, record: Option<&'static str>, epoch: u32) {
         let batch = [(Slice::from(key), record.map(Bytes::from))];
         records.put(Epoch(epoch), batch.into_iter(), |_, _, _| {});
+    }
+
+    /// Where a key's record is. Whoever asks has it no more.
+    fn place(records: &Records, key: &str) -> *const u8 {
+        known(records, key).expect("known").expect("a record").as_ptr()
     }
 
     fn fill(records: &Records, numbers: std::ops::Range<u32>, epoch: u32) {
@@ -327,17 +229,17 @@ mod tests {
     }
 
     fn bytes(records: &Records) -> usize {
-        records.shards.iter().map(|shard| shard.read().unwrap().bytes).sum()
+        records.shards.iter().map(|shard| shard.read().unwrap().bytes()).sum()
     }
 
     #[test]
     fn what_was_read_is_known_and_follows_what_is_written() {
         let records = Records::with_seed(BYTES_MAX, 1);
         assert_eq!(known(&records, "k"), None);
-        records.learn(b"k", Some("old".into()));
-        assert_eq!(known(&records, "k"), Some(Some("old".into())));
+        records.learn(b"k", record("old"));
+        assert_eq!(known(&records, "k"), Some(record("old")));
         put(&records, "k", Some("new"), 1);
-        assert_eq!(known(&records, "k"), Some(Some("new".into())));
+        assert_eq!(known(&records, "k"), Some(record("new")));
         put(&records, "k", None, 1);
         assert_eq!(known(&records, "k"), Some(None), "it is known to be gone");
     }
@@ -345,22 +247,57 @@ mod tests {
     #[test]
     fn a_write_says_what_it_takes_the_place_of() {
         let records = Records::with_seed(BYTES_MAX, 1);
-        put(&records, "a", Some("old"), 3);
-        let batch = [("a".into(), Some("newer".into())), ("b".into(), None)];
+        put(&records, "flushed", Some("old"), 2);
+        records.set_flushed(Epoch(2));
+        put(&records, "sealed", Some("old"), 3);
+        put(&records, "sealed and gone", None, 4);
+        put(&records, "own", Some("old"), 5);
+        let keys = ["flushed", "new", "own", "sealed", "sealed and gone"];
+        let batch = keys.map(|key| (key.into(), Some("newer".into())));
         let mut told = Vec::new();
         records.put(Epoch(5), batch.into_iter(), |key, len, replaced| told.push((key, len, replaced)));
-        told.sort();
-        let old = Some((Epoch(3), Some("old".into())));
-        assert_eq!(told, [("a".into(), 5, old), ("b".into(), 0, None)]);
-        assert_eq!(records.get_of(b"a", Epoch(3)), None);
-        assert_eq!(records.get_of(b"a", Epoch(5)), Some(Some("newer".into())));
+        told.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        let replaced = [
+            Replaced::Flushed,
+            Replaced::Flushed,
+            Replaced::Own(3),
+            Replaced::Sealed(Epoch(3), record("old")),
+            Replaced::Sealed(Epoch(4), None),
+        ];
+        let expected: Vec<_> =
+            keys.into_iter().zip(replaced).map(|(key, replaced)| (key.into(), 5, replaced)).collect();
+        assert_eq!(told, expected);
+        assert_eq!(records.get_of(b"sealed", Epoch(3)), None);
+        assert_eq!(records.get_of(b"sealed", Epoch(5)), Some(record("newer")));
+        assert_eq!(bytes(&records), keys.map(|key| ENTRY_BYTES + key.len() + 5).iter().sum::<usize>());
     }
 
     #[test]
-    fn a_long_record_that_was_read_is_left_to_the_tree() {
+    fn a_record_is_overwritten_where_it_is_but_not_one_that_a_flush_or_a_reader_needs_nor_by_a_longer_one() {
         let records = Records::with_seed(BYTES_MAX, 1);
-        records.learn(b"k", Some(vec![0; READ_BYTES_MAX + 1].into()));
-        assert_eq!(known(&records, "k"), None);
+        put(&records, "k", Some("own"), 1);
+        let before = place(&records, "k");
+        put(&records, "k", Some("new"), 1);
+        assert_eq!((known(&records, "k"), place(&records, "k")), (Some(record("new")), before));
+        records.set_flushed(Epoch(1));
+        put(&records, "k", Some("abc"), 2);
+        assert_eq!(
+            (known(&records, "k"), place(&records, "k")),
+            (Some(record("abc")), before),
+            "it is in the tree"
+        );
+
+        let mut sealed = None;
+        let batch = [("k".into(), Some("def".into()))];
+        records.put(Epoch(3), batch.into_iter(), |_, _, replaced| sealed = Some(replaced));
+        assert_eq!(sealed, Some(Replaced::Sealed(Epoch(2), record("abc"))));
+        assert_eq!(known(&records, "k"), Some(record("def")));
+
+        let read = known(&records, "k");
+        put(&records, "k", Some("ghi"), 3);
+        assert_eq!((read, known(&records, "k")), (Some(record("def")), Some(record("ghi"))));
+        put(&records, "k", Some("longer"), 3);
+        assert_eq!(known(&records, "k"), Some(record("longer")));
     }
 
     #[test]
@@ -397,7 +334,7 @@ mod tests {
     #[test]
     fn after_a_flush_what_there_is_no_room_for_goes_and_so_does_the_table() {
         let records = Records::with_seed(BYTES_MAX, 1);
-        let capacity = || records.shards.iter().map(|shard| lock(shard).table.capacity()).sum::<usize>();
+        let capacity = || records.shards.iter().map(|shard| lock(shard).capacity()).sum::<usize>();
         records.set_unflushed(16 * BYTES_MAX);
         fill(&records, 0..20_000, 1);
         let full = capacity();
@@ -430,7 +367,7 @@ mod tests {
         records.set_flushed(Epoch(1));
         records.forget_flushed();
         assert_eq!([known(&records, "read"), known(&records, "flushed")], [None, None]);
-        assert_eq!(known(&records, "unflushed"), Some(Some("record".into())));
+        assert_eq!(known(&records, "unflushed"), Some(record("record")));
         assert_eq!(bytes(&records), ENTRY_BYTES + "unflushed".len() + "record".len());
     }
 

@@ -10,9 +10,13 @@ use crate::{
     state::{
         keys::{self, POSITION_KEY, is_key},
         memtable::Range,
-        records::{Pair, READ_BYTES_MAX},
+        records::{Pair, Record},
     },
 };
+
+/// A longer record that was read is left to the tree and its cache of blocks. Heads of values that are not in chunks, and chunks,
+/// are shorter.
+const READ_BYTES_MAX: usize = 8 << 10;
 
 /// Takes a key and its value; false: no more.
 type Visit<'a> = &'a mut dyn FnMut(Bytes, Bytes) -> bool;
@@ -21,21 +25,22 @@ impl Generation {
     /// The value at a key, as of the latest batch. For the writer.
     pub(in crate::state) fn get_latest(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         if let Some(known) = self.records.get(key) {
-            return Ok(known);
+            return Ok(known.map(Bytes::from_owner));
         }
-        let own = |record: Slice| match record.len() {
-            ..=READ_BYTES_MAX => Bytes::copy_from_slice(&record),
-            _ => into_bytes(record),
-        };
-        let record = self.get_flushed(key, self.latest())?.map(own);
-        self.records.learn(key, record.clone());
-        Ok(record)
+        match self.get_flushed(key, self.latest())? {
+            Some(record) if record.len() > READ_BYTES_MAX => Ok(Some(into_bytes(record))),
+            record => {
+                let record = record.map(|record| Record::from(&*record));
+                self.records.learn(key, record.clone());
+                Ok(record.map(Bytes::from_owner))
+            }
+        }
     }
 
     /// The value at a key, as it was at that moment.
     pub(in crate::state) fn get(&self, key: &[u8], moment: &Moment) -> Result<Option<Bytes>, StoreError> {
         match moment.memtables.get(&self.records, key) {
-            Some(known) => Ok(known),
+            Some(known) => Ok(known.map(Bytes::from_owner)),
             None => Ok(self.get_flushed(key, moment.seqno)?.map(into_bytes)),
         }
     }
@@ -80,7 +85,7 @@ impl Generation {
         visit: Visit<'_>,
     ) -> Result<(), StoreError> {
         let visit_newer = |(key, record): &Pair, visit: Visit<'_>| match record {
-            Some(record) => visit(Bytes::copy_from_slice(key), record.clone()),
+            Some(record) => visit(Bytes::copy_from_slice(key), Bytes::from_owner(record.clone())),
             None => true,
         };
         let mut newest = newest.peekable();

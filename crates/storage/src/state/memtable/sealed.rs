@@ -9,14 +9,13 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use bytes::Bytes;
 use lsm_tree::Slice;
 use pontoon_kv::Index;
 
 use super::{Keys, Range};
 use crate::state::{
     generation::lock,
-    records::{Epoch, Pair, Records},
+    records::{Epoch, Pair, Record, Records},
 };
 
 /// A memtable that is written no more.
@@ -75,13 +74,13 @@ impl Sealed {
     }
 
     /// A later batch overwrites this.
-    pub(super) fn put_aside(&self, key: Slice, record: Option<Bytes>) {
+    pub(super) fn put_aside(&self, key: Slice, record: Option<Record>) {
         if !self.is_collected() {
             lock(&self.overwritten).push((key, record));
         }
     }
 
-    fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Bytes>> {
+    fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Record>> {
         records.get_of(key, self.epoch).or_else(|| {
             let pairs = self.pairs(records);
             let position = pairs.binary_search_by(|(present, _)| (**present).cmp(key)).ok()?;
@@ -125,7 +124,7 @@ impl Frozen {
     }
 
     /// What is known of a key's record.
-    pub(in crate::state) fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Bytes>> {
+    pub(in crate::state) fn get(&self, records: &Records, key: &[u8]) -> Option<Option<Record>> {
         self.0.iter().find_map(|sealed| sealed.get(records, key))
     }
 
