@@ -22,7 +22,7 @@ mod proposal;
 mod state;
 
 pub use block::{Block, BlockBuilder};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 pub(crate) use command::read_tagged_reply;
 
 /// Why bytes were refused.
@@ -212,12 +212,12 @@ impl Decoder {
 }
 
 /// Appends a varint.
-pub fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+pub fn put_varint(out: &mut impl BufMut, mut n: u64) {
     while n >= 0x80 {
-        out.push(n as u8 | 0x80);
+        out.put_u8(n as u8 | 0x80);
         n >>= 7;
     }
-    out.push(n as u8);
+    out.put_u8(n as u8);
 }
 
 /// How many bytes [`put_varint`] appends.
@@ -231,9 +231,9 @@ pub fn put_signed(out: &mut Vec<u8>, n: i64) {
 }
 
 /// Appends a length and the bytes.
-pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_bytes(out: &mut impl BufMut, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
+    out.put_slice(bytes);
 }
 
 /// Appends a count and the elements.

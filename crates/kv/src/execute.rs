@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     Command, CommandError, Limits, Reader, Reply, SetCondition, StoreError,
-    layout::{CHUNK_BYTES, head_key},
+    layout::CHUNK_BYTES,
     overlay::Overlay,
     read::{Budget, read_within, value_reply},
     record::{Head, Stored},
@@ -58,7 +58,7 @@ fn set<R: Reader>(
     if value.len() as u64 > u64::from(limits.value_bytes_max) {
         return Ok(Reply::Error(CommandError::ValueTooLarge));
     }
-    let store_key = head_key(key);
+    let store_key = state.head_key(key);
     let old = match options {
         SetOptions { condition: SetCondition::Always, return_old: false } => {
             state.load_replaced(&store_key, key)?
@@ -87,7 +87,7 @@ fn append<R: Reader>(
     value: &Bytes,
     limits: &Limits,
 ) -> Result<Reply, StoreError> {
-    let store_key = head_key(key);
+    let store_key = state.head_key(key);
     let old = Head::load_at(state, &store_key, key)?;
     let len = old.as_ref().map_or(0, |old| old.value.len()) + value.len() as u64;
     if len > u64::from(limits.value_bytes_max) {
@@ -103,7 +103,7 @@ fn append<R: Reader>(
 fn delete<R: Reader>(state: &mut Overlay<'_, R>, keys: &[Bytes]) -> Result<Reply, StoreError> {
     let mut found = 0;
     for key in keys {
-        let store_key = head_key(key);
+        let store_key = state.head_key(key);
         if let Some(old) = Head::load_at(state, &store_key, key)? {
             state.remove(store_key, &old);
             found += 1;
@@ -121,7 +121,7 @@ fn set_many<R: Reader>(
         return Ok(Reply::Error(CommandError::ValueTooLarge));
     }
     for (key, value) in pairs {
-        let store_key = head_key(key);
+        let store_key = state.head_key(key);
         let old = state.load_replaced(&store_key, key)?;
         state.set(store_key, key, old.as_ref(), value);
     }
@@ -129,7 +129,7 @@ fn set_many<R: Reader>(
 }
 
 fn increment<R: Reader>(state: &mut Overlay<'_, R>, key: &Bytes, delta: i64) -> Result<Reply, StoreError> {
-    let store_key = head_key(key);
+    let store_key = state.head_key(key);
     let old = Head::load_at(state, &store_key, key)?;
     let present = match &old {
         None => Some(0),

@@ -16,6 +16,7 @@ pub use self::{
 };
 use crate::{
     Applied, Block, Encoding, Reply,
+    arena::Arena,
     layout::{USER_KEY_PREFIX_BYTES, key_tail},
     record::Head,
     session::Session,
@@ -43,6 +44,10 @@ pub fn store_record(data: &[u8]) {
         let user_key = if tail.is_empty() { Vec::new() } else { vec![b'k'; USER_KEY_PREFIX_BYTES] };
         let user_key = [&user_key, &tail[..]].concat();
         assert_eq!(key_tail(&user_key), tail);
-        assert_eq!(head.encode(&user_key), data, "a head record has exactly one encoding");
+        assert_eq!(
+            head.encode(&user_key, &mut Arena::default()),
+            data,
+            "a head record has exactly one encoding"
+        );
     }
 }

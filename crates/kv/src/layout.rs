@@ -75,14 +75,25 @@ pub(crate) fn session_key(session: SessionId) -> Bytes {
 
 /// The key of a user key's head record.
 pub(crate) fn head_key(user_key: &[u8]) -> Bytes {
-    let (prefix, tail) = split(user_key);
-    let mut key = Vec::with_capacity(1 + prefix.len() + if tail.is_empty() { 0 } else { TAIL_DIGEST_BYTES });
-    key.put_u8(HEAD);
-    key.put_slice(prefix);
-    if !tail.is_empty() {
-        key.put_slice(&Sha256::digest(tail));
-    }
+    let mut key = Vec::with_capacity(head_key_len(user_key));
+    put_head_key(&mut key, user_key);
     key.into()
+}
+
+/// Its length.
+pub(crate) fn head_key_len(user_key: &[u8]) -> usize {
+    let (prefix, tail) = split(user_key);
+    1 + prefix.len() + if tail.is_empty() { 0 } else { TAIL_DIGEST_BYTES }
+}
+
+/// Appends it.
+pub(crate) fn put_head_key(out: &mut impl BufMut, user_key: &[u8]) {
+    let (prefix, tail) = split(user_key);
+    out.put_u8(HEAD);
+    out.put_slice(prefix);
+    if !tail.is_empty() {
+        out.put_slice(&Sha256::digest(tail));
+    }
 }
 
 /// What of a user key is in its head record; empty for all but very long ones.

@@ -32,6 +32,7 @@
 //! Bounds: a session remembers at most [`Limits::session_window`] replies, there are at most [`Limits::sessions_max`] of clients',
 //! and what one entry replies is at most [`Limits::entry_reply_bytes_max`]; a decoder allocates in proportion to its input.
 
+mod arena;
 pub mod codec;
 pub mod command;
 mod execute;

@@ -5,6 +5,7 @@ use std::mem;
 use crate::{
     Applied, Command, ConfState, Entry, Limits, Outcome, Proposal, Reader, Reply, SessionId, Store,
     StoreError, WaitKey,
+    arena::Arena,
     codec::Encoding,
     execute::execute,
     layout::{APPLIED_KEY, holds_chunks},
@@ -30,6 +31,7 @@ pub struct Machine<S> {
     sessions: Sessions,
     /// Whether the store may hold chunks.
     chunks: bool,
+    arena: Arena,
     /// The store failed while entries were applied: memory is ahead of it for good.
     failed: Option<StoreError>,
 }
@@ -41,7 +43,7 @@ impl<S: Store> Machine<S> {
         let applied = Applied::load(&store)?.unwrap_or(Applied { conf_state: initial, ..Applied::default() });
         let sessions = Sessions::load(&store)?;
         let chunks = holds_chunks(&store)?;
-        Ok(Machine { store, limits, applied, sessions, chunks, failed: None })
+        Ok(Machine { store, limits, applied, sessions, chunks, arena: Arena::default(), failed: None })
     }
 
     /// Goes on with another store, that of a snapshot, as [`Machine::open`] would; returns the old one. After an error the
@@ -103,7 +105,7 @@ impl<S: Store> Machine<S> {
     fn apply_batch(&mut self, entries: &[Entry]) -> Result<Vec<(WaitKey, Outcome)>, StoreError> {
         let Some(last) = entries.last() else { return Ok(Vec::new()) };
         let mut outcomes = Vec::new();
-        let mut state = Overlay::new(&self.store, self.applied.index, self.chunks);
+        let mut state = Overlay::new(&self.store, self.applied.index, self.chunks, &mut self.arena);
         let mut step = Step {
             limits: &self.limits,
             applied: &mut self.applied,

@@ -75,7 +75,7 @@ impl Store for MemStore {
         for (key, value) in batch {
             assert!(key.len() <= STORE_KEY_BYTES_MAX, "a store key has {} bytes", key.len());
             match value {
-                Some(value) => pairs.insert(key, value),
+                Some(value) => pairs.insert(Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)),
                 None => pairs.remove(&key),
             };
         }

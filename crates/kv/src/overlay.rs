@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     Index, Reader, StoreError, WriteBatch,
-    layout::{CHUNK_BYTES, ValueId, chunk_key, key_tail},
+    arena::Arena,
+    layout::{CHUNK_BYTES, ValueId, chunk_key, head_key_len, key_tail, put_head_key},
     record::{Chunked, Head, Stored},
 };
 
@@ -21,13 +22,19 @@ pub(crate) struct Overlay<'a, R> {
     values: u32,
     /// Whether `store` or `batch` may hold chunks.
     chunks: bool,
+    arena: &'a mut Arena,
     batch: WriteBatch,
 }
 
 impl<'a, R: Reader> Overlay<'a, R> {
     /// An empty batch on a store that holds the entries up to `base`, and perhaps chunks.
-    pub(crate) fn new(store: &'a R, base: Index, chunks: bool) -> Overlay<'a, R> {
-        Overlay { store, base, index: base, values: 0, chunks, batch: WriteBatch::new() }
+    pub(crate) fn new(store: &'a R, base: Index, chunks: bool, arena: &'a mut Arena) -> Overlay<'a, R> {
+        Overlay { store, base, index: base, values: 0, chunks, arena, batch: WriteBatch::new() }
+    }
+
+    /// The key of a user key's head record, for who may write it.
+    pub(crate) fn head_key(&mut self, user_key: &[u8]) -> Bytes {
+        self.arena.make(head_key_len(user_key), |out| put_head_key(out, user_key))
     }
 
     /// False: there surely is no chunk.
@@ -136,7 +143,8 @@ impl<'a, R: Reader> Overlay<'a, R> {
 
     fn put_head(&mut self, store_key: Bytes, user_key: &[u8], value: Stored) {
         let head = Head { revision: self.index, value };
-        self.put(store_key, Some(head.encode(user_key)));
+        let record = head.encode(user_key, self.arena);
+        self.put(store_key, Some(record));
     }
 
     fn append_chunks(&mut self, chunked: Chunked, tail: &Bytes) -> Result<Chunked, StoreError> {
@@ -156,8 +164,8 @@ impl<'a, R: Reader> Overlay<'a, R> {
     fn put_chunks(&mut self, id: ValueId, first: u32, bytes: &Bytes) {
         self.chunks = true;
         for (number, start) in (first..).zip((0..bytes.len()).step_by(CHUNK_BYTES)) {
-            let chunk = &bytes[start..bytes.len().min(start + CHUNK_BYTES)];
-            self.put(chunk_key(id, number), Some(Bytes::copy_from_slice(chunk)));
+            let chunk = bytes.slice(start..bytes.len().min(start + CHUNK_BYTES));
+            self.put(chunk_key(id, number), Some(chunk));
         }
     }
 }
@@ -231,7 +239,8 @@ mod tests {
             let state = |at: usize| case / 6_usize.pow(at as u32) % 6;
             let stored = (0..4).filter(|at| state(*at) >= 3).map(|at| (keys[at].clone(), "old".into()));
             let store = MemStore::from_pairs(stored).unwrap();
-            let mut overlay = Overlay::new(&store, Index(0), false);
+            let mut arena = Arena::default();
+            let mut overlay = Overlay::new(&store, Index(0), false, &mut arena);
             for (at, key) in keys.iter().enumerate().filter(|(at, _)| state(*at) % 3 > 0) {
                 overlay.put(key.clone(), (state(at) % 3 == 1).then(|| "new".into()));
             }

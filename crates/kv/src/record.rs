@@ -19,6 +19,7 @@ use bytes::{BufMut, Bytes};
 
 use crate::{
     Index, Reader, StoreError,
+    arena::Arena,
     codec::{DecodeError, Decoder, put_bytes, put_varint, varint_len},
     layout::{CHUNK_BYTES, ValueId, chunk_key, damaged, head_key, key_tail},
     store::try_scan,
@@ -75,7 +76,7 @@ impl Head {
     }
 
     /// The record's bytes.
-    pub(crate) fn encode(&self, user_key: &[u8]) -> Bytes {
+    pub(crate) fn encode(&self, user_key: &[u8], arena: &mut Arena) -> Bytes {
         let tail = key_tail(user_key);
         let long = if tail.is_empty() { 0 } else { FORM_LONG_KEY };
         let tail_bytes = if tail.is_empty() { 0 } else { varint_len(tail.len() as u64) + tail.len() };
@@ -84,19 +85,21 @@ impl Head {
             Stored::Chunked(_) => 8,
         };
         let len = self.value.len();
-        let mut out =
-            Vec::with_capacity(1 + varint_len(self.revision.0) + tail_bytes + varint_len(len) + value_bytes);
-        out.push(long | if matches!(self.value, Stored::Inline(_)) { FORM_INLINE } else { FORM_CHUNKED });
-        put_varint(&mut out, self.revision.0);
-        if !tail.is_empty() {
-            put_bytes(&mut out, tail);
-        }
-        put_varint(&mut out, len);
-        match &self.value {
-            Stored::Inline(bytes) => out.extend_from_slice(bytes),
-            Stored::Chunked(Chunked { id, .. }) => out.put_u64(id.0),
-        }
-        out.into()
+        let record_bytes = 1 + varint_len(self.revision.0) + tail_bytes + varint_len(len) + value_bytes;
+        arena.make(record_bytes, |out| {
+            out.put_u8(
+                long | if matches!(self.value, Stored::Inline(_)) { FORM_INLINE } else { FORM_CHUNKED },
+            );
+            put_varint(out, self.revision.0);
+            if !tail.is_empty() {
+                put_bytes(out, tail);
+            }
+            put_varint(out, len);
+            match &self.value {
+                Stored::Inline(bytes) => out.put_slice(bytes),
+                Stored::Chunked(Chunked { id, .. }) => out.put_u64(id.0),
+            }
+        })
     }
 
     /// The record and the key's tail.
@@ -226,7 +229,7 @@ mod tests {
         for (user_key, value) in [(&b"k"[..], &inline), (b"k", &chunked), (&long, &inline), (&long, &chunked)]
         {
             let head = Head { revision: Index(300), value: value.clone() };
-            let record = head.encode(user_key);
+            let record = head.encode(user_key, &mut Arena::default());
             assert_eq!(Head::decode(record.clone()), Ok((head, Bytes::copy_from_slice(key_tail(user_key)))));
             for at in 0..record.len() {
                 assert!(Head::decode(record.slice(..at)).is_err(), "cut to {at} bytes");
@@ -236,7 +239,7 @@ mod tests {
                     if let Ok((head, tail)) = Head::decode(damaged.clone().into())
                         && tail == key_tail(user_key)
                     {
-                        assert_eq!(head.encode(user_key), damaged);
+                        assert_eq!(head.encode(user_key, &mut Arena::default()), damaged);
                     }
                 }
             }
@@ -254,7 +257,8 @@ mod tests {
         let [mine, other] =
             ["mine", "other"].map(|tail| [&vec![b'k'; USER_KEY_PREFIX_BYTES], tail.as_bytes()].concat());
         let head = Head { revision: Index(1), value: Stored::Inline(Bytes::from_static(b"value")) };
-        let store = MemStore::from_pairs([(head_key(&mine), head.encode(&other))]).unwrap();
+        let record = head.encode(&other, &mut Arena::default());
+        let store = MemStore::from_pairs([(head_key(&mine), record)]).unwrap();
         assert!(Head::load(&store, &mine).is_err());
         assert_eq!(Head::load(&store, &other).unwrap(), None);
     }

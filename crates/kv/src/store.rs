@@ -53,8 +53,8 @@ pub trait Reader {
     ) -> Result<(), StoreError>;
 }
 
-/// All that applying some entries changes; each key at most once, `None` deletes. Records are allocations of their own, so that who keeps
-/// one in memory keeps no message with it.
+/// All that applying some entries changes; each key at most once, `None` deletes. Keys and records are parts of messages, and of
+/// memory that is used again: who keeps them copies them.
 pub type WriteBatch = BTreeMap<Bytes, Option<Bytes>>;
 
 /// A group's state. One writer; any number of views. Keys have up to [`STORE_KEY_BYTES_MAX`](crate::layout::STORE_KEY_BYTES_MAX)

@@ -248,6 +248,7 @@ fn mark(id: SessionId, dirty: &mut bool, list: &mut Vec<SessionId>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::Arena;
     use crate::{Index, MemStore};
 
     fn recorded(sessions: &Sessions, id: SessionId) -> (usize, usize) {
@@ -260,7 +261,8 @@ mod tests {
     #[test]
     fn an_idle_session_holds_no_memory_but_for_what_it_must_remember() {
         let (store, now, id) = (MemStore::new(), ClusterTime(1), SessionId(1));
-        let mut state = Overlay::new(&store, Index(0), false);
+        let mut arena = Arena::default();
+        let mut state = Overlay::new(&store, Index(0), false, &mut arena);
         let mut sessions = Sessions::default();
         sessions.open(id, SessionKind::Client, now, &Limits::default());
         assert_eq!(recorded(&sessions, id), (0, 0));
