@@ -85,7 +85,7 @@ impl Shard {
         }
         for record in records {
             for byte in record.iter().step_by(CACHE_LINE_BYTES) {
-                black_box(byte);
+                black_box(*byte);
             }
         }
     }
