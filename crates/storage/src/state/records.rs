@@ -22,8 +22,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use self::shard::{AT_ONCE_MAX, Bounds, Entry, Shard, Write, len};
 pub(super) use self::shard::{ENTRY_BYTES, Replaced};
 
-/// Parts of the table with a lock each: one that grows keeps readers of the others not waiting.
-const SHARDS: usize = 32;
+/// Parts of the table with a lock each: one that grows keeps readers of the others not waiting. Few, so that a batch has several keys in each,
+/// whose places are brought into the processor's cache together.
+const SHARDS: usize = 8;
 
 /// How many places a write looks at for what may be forgotten, at most. If it finds too little, the next one goes on.
 const LOOKS_MAX: usize = 64;
