@@ -85,7 +85,7 @@ impl Settings {
             password: None,
             connections_max: 10_000,
             request_timeout: Duration::from_secs(5),
-            snapshot_log_bytes: Some(64 << 20),
+            snapshot_log_bytes: Some(128 << 20),
             tick: Duration::from_millis(25),
             heartbeat_ticks: 2,
             election_ticks: 16,

@@ -15,7 +15,9 @@ const RUN_FACTOR: u64 = 3;
 pub fn run(lab: &Lab) -> Result<Finding> {
     let mut rows = Vec::new();
     let (mut throughput, mut latency) = (Vec::new(), Vec::new());
-    for (name, bound) in [("64 MiB (default)", "64MiB"), ("8 MiB", "8MiB"), ("never", "-1")] {
+    for (name, bound) in
+        [("128 MiB (default)", "128MiB"), ("64 MiB", "64MiB"), ("8 MiB", "8MiB"), ("never", "-1")]
+    {
         let cluster = lab.cluster(3, &["--snapshot-log-bytes", bound])?;
         let mut load = lab.load(&cluster, Op::Put)?;
         load.seconds = RUN_FACTOR * lab.seconds();

@@ -122,7 +122,7 @@ pub struct RawSettings {
     #[arg(long, value_name = "TIME", env = "PONTOON_REQUEST_TIMEOUT", help_heading = "Resources and time")]
     pub request_timeout: Option<Span>,
     /// The log may grow by this much before it is trimmed to what the stored state does not yet cover; -1: it is never trimmed.
-    /// [default: 64MiB]
+    /// [default: 128MiB]
     #[arg(
         long,
         value_name = "SIZE",
