@@ -2,22 +2,28 @@
 
 use bytes::{Bytes, BytesMut};
 
-/// A piece of memory. The pieces of a large batch go with it.
+/// A piece of memory. A large batch has several, all but the last of which go with it.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Memory in which keys and records are made one after the other, and which is used again once nobody has them any more: it stays in the
-/// processor's cache, where an allocation for each would be found in a place that was freed long ago.
+/// Memory in which a batch's keys and records are made one after the other, and the next batch's again: it stays in the processor's
+/// cache, where an allocation for each would be found in a place that was freed long ago. To be kept for as long as a batch: a
+/// record keeps a whole piece.
 #[derive(Debug, Default)]
 pub(crate) struct Arena(BytesMut);
 
 impl Arena {
+    /// A batch begins: at the start of the piece, if nobody has anything in it any more.
+    pub(crate) fn begin(&mut self) {
+        let _else_a_new_one = self.0.try_reclaim(PIECE_BYTES);
+    }
+
     /// So many bytes, as `write` appends them.
     pub(crate) fn make(&mut self, len: usize, write: impl FnOnce(&mut BytesMut)) -> Bytes {
         if self.0.capacity() < len {
             self.0.reserve(len.max(PIECE_BYTES));
         }
         write(&mut self.0);
-        debug_assert_eq!(self.0.len(), len);
+        assert_eq!(self.0.len(), len, "what is made is as long as was said");
         self.0.split().freeze()
     }
 }
@@ -43,13 +49,21 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_when_nobody_has_what_is_in_it() {
+    fn a_batch_begins_where_the_last_one_did_if_nobody_has_anything_of_that() {
         let mut arena = Arena::default();
-        let mut starts = Vec::new();
-        for _ in 0..4 {
-            let batch: Vec<_> = (0..PIECE_BYTES / 1000).map(|_| make(&mut arena, 1000, 1)).collect();
-            starts.push(batch[0].as_ptr());
-        }
-        assert!(starts.iter().all(|start| *start == starts[0]), "{starts:?}");
+        let mut batch = |records| {
+            arena.begin();
+            (0..records).map(|_| make(&mut arena, 1000, 1)).collect::<Vec<_>>()
+        };
+        let first = batch(10);
+        let start = first[0].as_ptr();
+        drop(first);
+        let second = batch(3);
+        assert_eq!(second[0].as_ptr(), start);
+        let kept = second[1].clone();
+        drop(second);
+        assert_ne!(batch(3)[0].as_ptr(), start);
+        drop(kept);
+        assert_eq!(batch(3)[0].as_ptr(), start);
     }
 }

@@ -130,3 +130,22 @@ fn scan(pairs: &BTreeMap<Bytes, Bytes>, from: &[u8], to: &[u8], visit: &mut dyn 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_batch_is_held_when_it_is_written() {
+        let mut store = MemStore::new();
+        let message: Arc<[u8]> = (*b"key value").into();
+        let bytes = Bytes::from_owner(message.clone());
+        let applied = Applied { index: Index(1), ..Applied::default() };
+        let batch =
+            [(APPLIED_KEY.into(), Some(applied.encode())), (bytes.slice(..3), Some(bytes.slice(4..)))];
+        drop(bytes);
+        store.write(Index(1), batch.into()).unwrap();
+        assert_eq!(Arc::strong_count(&message), 1);
+        assert_eq!(store.get(b"key").unwrap(), Some("value".into()));
+    }
+}

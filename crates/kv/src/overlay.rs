@@ -29,6 +29,7 @@ pub(crate) struct Overlay<'a, R> {
 impl<'a, R: Reader> Overlay<'a, R> {
     /// An empty batch on a store that holds the entries up to `base`, and perhaps chunks.
     pub(crate) fn new(store: &'a R, base: Index, chunks: bool, arena: &'a mut Arena) -> Overlay<'a, R> {
+        arena.begin();
         Overlay { store, base, index: base, values: 0, chunks, arena, batch: WriteBatch::new() }
     }
 
@@ -173,7 +174,8 @@ impl<'a, R: Reader> Overlay<'a, R> {
 impl<R: Reader> Reader for Overlay<'_, R> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         match self.batch.get(key) {
-            Some(record) => Ok(record.clone()),
+            // A copy, since a reply may be a part of it, and outlives the batch.
+            Some(record) => Ok(record.as_deref().map(Bytes::copy_from_slice)),
             None => self.store.get(key),
         }
     }
@@ -230,6 +232,22 @@ fn join(front: &[u8], back: &[u8]) -> Bytes {
 mod tests {
     use super::*;
     use crate::MemStore;
+
+    #[test]
+    fn who_has_read_a_batch_keeps_none_of_its_memory() {
+        let (store, mut arena) = (MemStore::new(), Arena::default());
+        let mut batch = |value: &'static str| {
+            let mut overlay = Overlay::new(&store, Index(0), false, &mut arena);
+            let key = overlay.head_key(b"k");
+            let start = key.as_ptr();
+            overlay.begin(Index(1));
+            overlay.set(key, b"k", None, &value.into());
+            (start, Head::load(&overlay, b"k").unwrap().unwrap().value)
+        };
+        let (start, read) = batch("old");
+        assert_eq!(batch("new").0, start);
+        assert_eq!(read, Stored::Inline("old".into()));
+    }
 
     /// All ways for four keys to be stored, changed and removed, and all ranges: few enough to try each.
     #[test]

@@ -69,7 +69,7 @@ pub trait Store: Reader {
     type View: Reader + Send + 'static;
 
     /// Applies a batch. `index` is the last entry it covers, above all earlier ones; the batch holds the encoded [`Applied`]
-    /// record of that index.
+    /// record of that index. What is kept of it is copied.
     fn write(&mut self, index: Index, batch: WriteBatch) -> Result<(), StoreError>;
 
     /// A view of the state as it is now.

@@ -61,7 +61,7 @@ impl Config {
             append_inflight_max: 32,
             block_bytes_max: 256 << 10,
             uncommitted_bytes_max: 256 << 20,
-            log_bytes_max: Some(64 << 20),
+            log_bytes_max: Some(128 << 20),
             window_bytes_max: 8 << 20,
         }
     }

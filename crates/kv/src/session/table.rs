@@ -248,8 +248,7 @@ fn mark(id: SessionId, dirty: &mut bool, list: &mut Vec<SessionId>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::Arena;
-    use crate::{Index, MemStore};
+    use crate::{Index, MemStore, arena::Arena};
 
     fn recorded(sessions: &Sessions, id: SessionId) -> (usize, usize) {
         match &sessions.by_id[&id].kind {

@@ -324,10 +324,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_frozen_stays_as_it_was_when_it_is_in_the_tree_and_then_overwritten_by_something_as_long() {
+        let mut state = State::new();
+        state.write(1, &[("a", Some("1")), ("b", Some("1"))]);
+        state.memtables.seal();
+        let frozen = state.memtables.frozen();
+        assert_eq!(state.flush(), "a=1 b=1");
+        state.write(2, &[("a", Some("2"))]);
+        assert_eq!(frozen.get(&state.records, b"a"), Some(Some(b"1"[..].into())));
+        assert_eq!(text(frozen.range(&state.records, range("a", "z"))), "a=1 b=1");
+        assert_eq!(state.newest("a", "z"), "a=2");
+    }
+
+    #[test]
     fn what_another_thread_collects_is_what_was_sealed_whatever_is_written_meanwhile() {
         let mut state = State::new();
         for round in 0..50 {
-            let (old, new) = (round.to_string(), format!("{round} new"));
+            let (old, new) = (format!("{round} old"), format!("{round} new"));
             let keys: Vec<_> = (100..400).map(|key| key.to_string()).collect();
             let batch: Vec<_> = keys.iter().map(|key| (&**key, Some(&*old))).collect();
             assert!(state.write(round * 2 + 1, &batch), "it is more than a memtable takes");

@@ -22,8 +22,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use self::shard::{AT_ONCE_MAX, Bounds, Entry, Shard, Write, len};
 pub(super) use self::shard::{ENTRY_BYTES, Replaced};
 
-/// Parts of the table with a lock each: one that grows keeps readers of the others not waiting. Few, so that a batch has several keys in each,
-/// whose places are brought into the processor's cache together.
+/// Parts of the table with a lock each: one that grows keeps readers of the others not waiting. Few, so that a batch has several keys in
+/// each, whose places are brought into the processor's cache together.
 const SHARDS: usize = 8;
 
 /// How many places a write looks at for what may be forgotten, at most. If it finds too little, the next one goes on.
@@ -101,8 +101,8 @@ impl Records {
         self.read(hash).find(hash, key).map(look)
     }
 
-    /// A batch that is being written to a memtable has these records, or parts of messages that are copied here. `done` is told of each
-    /// key, the length of its record, and what it takes the place of, before anybody can miss that.
+    /// A batch that is being written to a memtable has these records. They are copied: they may be parts of messages. `done` is told of
+    /// each key, the length of its record, and what it takes the place of, before anybody can miss that.
     pub(super) fn put(
         &self,
         epoch: Epoch,

@@ -75,16 +75,18 @@ impl Shard {
         self.table.find(hash, |present| *present.key == *key)
     }
 
-    /// Has the processor bring the places of these keys into its cache, with what they hold: of several at a time, while an insertion
-    /// waits for its own.
+    /// Has the processor bring the places of these keys into its cache, with what they hold and will be overwritten: of several at a
+    /// time, while an insertion waits for its own.
     pub(super) fn touch(&self, writes: &[Write]) {
         let mut records = [&[][..]; AT_ONCE_MAX];
         for (write, record) in writes.iter().zip(&mut records) {
-            let present = self.find(write.hash, &write.key);
-            *record = present.and_then(|present| present.record.as_deref()).unwrap_or_default();
+            let present = self.find(write.hash, &write.key).and_then(|present| present.record.as_deref());
+            let present = present.unwrap_or_default();
+            let is_overwritten = write.record.as_ref().is_some_and(|record| record.len() == present.len());
+            *record = if is_overwritten { present } else { &present[..present.len().min(1)] };
         }
         for record in records {
-            for byte in record.iter().step_by(CACHE_LINE_BYTES) {
+            for byte in record.iter().step_by(CACHE_LINE_BYTES).chain(record.last()) {
                 black_box(*byte);
             }
         }
@@ -188,7 +190,8 @@ impl Entry {
         Entry { key, record, epoch, wanted: AtomicBool::new(false) }
     }
 
-    /// Where the present record is, if it is as long and nobody else has it: its memory is in the processor's cache, and new one would not be.
+    /// Where the present record is, if it is as long and nobody else has it: its memory is in the processor's cache, and new one would
+    /// not be.
     fn set(&mut self, record: Option<&[u8]>) {
         match (self.record.as_mut().and_then(Arc::get_mut), record) {
             (Some(present), Some(record)) if present.len() == record.len() => present.copy_from_slice(record),
