@@ -37,7 +37,7 @@ pub struct Config {
     /// Entries that this leader has not committed, in bytes; beyond that proposals wait.
     pub uncommitted_bytes_max: u64,
     /// When the log outgrows this, in bytes, the state is flushed and the log's older part trimmed (the classic
-    /// `maxraftstate`); none: never.
+    /// `maxraftstate`); it may take four times as much while a follower that answers needs it. None: never.
     pub log_bytes_max: Option<u64>,
     /// How much of the log's end is kept in memory, in bytes, beyond what must be.
     pub window_bytes_max: u64,

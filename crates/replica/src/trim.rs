@@ -9,14 +9,20 @@ use crate::log::LogWindow;
 /// A follower's view is pinned at most this often.
 const BUILD_PATIENCE_TICKS: u64 = 40;
 
+/// A follower answers if it has said something in so many ticks: it may have been started anew in the meantime.
+const SILENT_TICKS_MAX: u64 = 400;
+
+/// What a follower needs that answers may make the log so many times as large as its limit.
+const SPARED_LIMITS: u64 = 4;
+
 /// The trim policy.
 ///
 /// When what is applied and not durable takes more than a part of `bytes_max`, the state is flushed. (Members have the same log; their
 /// parts are four, from half to seven eighths, so that they do not flush at the same moment.) When the log outgrows `bytes_max`, it is cut
 /// back to half of it, or as far as the state is durable: members that lag by less than that catch up from the log rather than from
-/// a snapshot. A leader whose followers need more waits
-/// until the log is a quarter over its limit, and then leaves what they need if the rest is within the limit: a snapshot costs more,
-/// and takes the outcomes of what the follower passed on with it.
+/// a snapshot. A leader leaves what a follower needs if that is within the limit, and within four times the limit if the follower
+/// answers: a snapshot costs more, and takes the outcomes of what the follower passed on with it. Above all, what is appended while a snapshot
+/// is on its way must still be there when it has arrived, or the next has to follow, and so on for ever.
 pub(crate) struct Trim {
     bytes_max: Option<u64>,
     /// What is not durable in the state may take so much of the log.
@@ -25,12 +31,29 @@ pub(crate) struct Trim {
     /// The applied index for which a flush was asked.
     flushing: Option<Index>,
     built_at: BTreeMap<NodeId, u64>,
+    heard_at: BTreeMap<NodeId, u64>,
+}
+
+/// Up to where followers have the log that can have the rest from their leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Needed {
+    /// The slowest of those that answer.
+    pub(crate) answering: Option<Index>,
+    /// The slowest of the others.
+    pub(crate) silent: Option<Index>,
 }
 
 impl Trim {
     pub(crate) fn new(node: NodeId, bytes_max: Option<u64>, durable: Index) -> Trim {
         let unflushed_bytes_max = bytes_max.map(|max| max / 8 * (7 - node.0 % 4));
-        Trim { bytes_max, unflushed_bytes_max, durable, flushing: None, built_at: BTreeMap::new() }
+        Trim {
+            bytes_max,
+            unflushed_bytes_max,
+            durable,
+            flushing: None,
+            built_at: BTreeMap::new(),
+            heard_at: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn on_durable(&mut self, index: Index) {
@@ -43,21 +66,30 @@ impl Trim {
         self.bytes_max.filter(|max| log.bytes() > *max)
     }
 
-    /// Where to trim now, if anywhere. `needed`: some follower has the log up to there, and needs the rest.
-    pub(crate) fn position(
-        &self,
-        log: &LogWindow,
-        applied: Index,
-        needed: Option<Index>,
-    ) -> Option<(Index, Term)> {
+    /// Where to trim now, if anywhere. What followers need is left in steps of a quarter of the log: the log store looks through all that
+    /// is left of a file's neighbours whenever a file goes.
+    pub(crate) fn position(&self, log: &LogWindow, applied: Index, needed: Needed) -> Option<(Index, Term)> {
         let bytes_max = self.outgrown(log)?;
         let usual = log.trim_point(applied.min(self.durable), bytes_max / 2)?;
-        let Some(needed) = needed.filter(|needed| *needed < usual.0) else { return Some(usual) };
-        if log.bytes() <= bytes_max + bytes_max / 4 {
-            return None;
+        let within = |needed: Option<Index>, bytes| needed.filter(|index| log.bytes_after(*index) <= bytes);
+        let spared = [within(needed.answering, SPARED_LIMITS * bytes_max), within(needed.silent, bytes_max)];
+        match spared.into_iter().flatten().min().filter(|index| *index < usual.0) {
+            None => Some(usual),
+            Some(spared) => {
+                let position = log.trim_point(spared, 0);
+                position.filter(|(index, _)| log.bytes_after(*index) <= log.bytes() / 4 * 3)
+            }
         }
-        let sparing = log.trim_point(needed, 0);
-        sparing.filter(|(index, _)| log.bytes_after(*index) <= bytes_max).or(Some(usual))
+    }
+
+    /// A member has said something.
+    pub(crate) fn heard(&mut self, from: NodeId, now: u64) {
+        self.heard_at.insert(from, now);
+    }
+
+    /// Whether this member answers.
+    pub(crate) fn answers(&self, member: NodeId, now: u64) -> bool {
+        self.heard_at.get(&member).is_some_and(|at| now <= at + SILENT_TICKS_MAX)
     }
 
     /// Whether to ask for a flush now; remembers that it was asked.
@@ -109,28 +141,67 @@ mod tests {
         log
     }
 
+    const NOTHING: Needed = Needed { answering: None, silent: None };
+
+    fn answering(index: u64) -> Needed {
+        Needed { answering: Some(Index(index)), ..NOTHING }
+    }
+
+    fn silent(index: u64) -> Needed {
+        Needed { silent: Some(Index(index)), ..NOTHING }
+    }
+
     /// Where a log of so many entries is cut that are all applied and durable.
-    fn cut(entries: u64, needed: Option<Index>) -> Option<Index> {
+    fn cut(entries: u64, needed: Needed) -> Option<u64> {
         let log = log_of(entries);
         let trim = Trim::new(NodeId(1), Some(BYTES_MAX), log.last());
         let position = trim.position(&log, log.last(), needed);
-        position.map(|(index, _)| index)
+        position.map(|(index, _)| index.0)
     }
 
     #[test]
     fn a_log_that_outgrew_its_limit_is_cut_to_half_of_it() {
-        assert_eq!(cut(100, None), None);
-        assert_eq!(cut(101, None), Some(Index(51)));
-        assert_eq!(cut(101, Some(Index(51))), Some(Index(51)));
+        assert_eq!(cut(100, NOTHING), None);
+        assert_eq!(cut(101, NOTHING), Some(51));
+        assert_eq!(cut(101, silent(51)), Some(51));
+        assert_eq!(cut(101, answering(60)), Some(51));
     }
 
     #[test]
-    fn what_a_follower_needs_stays_until_the_log_is_a_quarter_over_its_limit_and_then_if_it_is_within_the_limit()
-     {
-        assert_eq!(cut(125, Some(Index(20))), None);
-        assert_eq!(cut(126, Some(Index(26))), Some(Index(26)));
-        assert_eq!(cut(126, Some(Index(25))), Some(Index(76)));
-        assert_eq!(cut(126, Some(Index(0))), Some(Index(76)));
+    fn what_a_silent_follower_needs_stays_within_the_limit() {
+        assert_eq!(cut(120, silent(20)), None, "a sixth is not enough to cut");
+        assert_eq!(cut(120, silent(30)), Some(30));
+        assert_eq!(cut(120, silent(19)), Some(70));
+    }
+
+    #[test]
+    fn what_an_answering_follower_needs_stays_within_four_times_the_limit() {
+        assert_eq!(cut(120, answering(0)), None);
+        assert_eq!(cut(400, answering(0)), None);
+        assert_eq!(cut(400, answering(99)), None, "less than a quarter is not enough to cut");
+        assert_eq!(cut(400, answering(100)), Some(100));
+        assert_eq!(cut(401, answering(0)), Some(351));
+        assert_eq!(cut(420, answering(20)), None);
+        assert_eq!(cut(600, answering(200)), Some(200));
+    }
+
+    #[test]
+    fn the_slowest_follower_whose_part_may_stay_decides() {
+        let needed = |answering, silent| Needed { answering: Some(answering), silent: Some(silent) };
+        assert_eq!(cut(200, needed(Index(140), Index(120))), Some(120));
+        assert_eq!(cut(200, needed(Index(120), Index(140))), Some(120));
+        assert_eq!(cut(200, needed(Index(140), Index(99))), Some(140));
+        assert_eq!(cut(600, needed(Index(199), Index(540))), Some(540));
+    }
+
+    #[test]
+    fn a_member_answers_for_ten_seconds_after_it_was_heard() {
+        let mut trim = Trim::new(NodeId(1), Some(BYTES_MAX), Index(0));
+        assert!(!trim.answers(NodeId(2), 0));
+        trim.heard(NodeId(2), 50);
+        assert!(
+            trim.answers(NodeId(2), 450) && !trim.answers(NodeId(2), 451) && !trim.answers(NodeId(3), 50)
+        );
     }
 
     #[test]
@@ -159,7 +230,7 @@ mod tests {
             let at = (1..).find(|last| trim.wants_flush(&log_of(*last), Index(*last))).expect("some time");
             trim.on_durable(Index(at));
             let log = log_of(101);
-            (at, trim.position(&log, log.last(), None).map(|(index, _)| index))
+            (at, trim.position(&log, log.last(), NOTHING).map(|(index, _)| index))
         };
         let cut = Some(Index(51));
         assert_eq!([1, 2, 3, 4].map(asked), [(76, cut), (63, cut), (51, cut), (88, cut)]);
@@ -169,6 +240,6 @@ mod tests {
     fn a_log_is_cut_no_further_than_the_state_is_durable() {
         let log = log_of(120);
         let trim = Trim::new(NodeId(1), Some(BYTES_MAX), Index(50));
-        assert_eq!(trim.position(&log, log.last(), None), Some((Index(50), Term(1))));
+        assert_eq!(trim.position(&log, log.last(), NOTHING), Some((Index(50), Term(1))));
     }
 }

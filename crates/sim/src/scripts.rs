@@ -3,6 +3,7 @@
 mod figure_8;
 mod late_round;
 mod late_snapshot;
+mod long_snapshot;
 
 use bytes::Bytes;
 use pontoon_kv::{Command, Refusal, Reply, Seq, SessionId};
@@ -16,6 +17,9 @@ use crate::{
     time::{MS, SECOND},
     world::{Server, Setup, Traced, World},
 };
+
+/// With snapshots: the log may grow by so many bytes before it is trimmed.
+const LOG_BYTES_MAX: u64 = 1_000;
 
 /// A plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +36,20 @@ pub enum Script {
     LateRound,
     /// A snapshot that comes late does not take the state back.
     LateSnapshot,
+    /// What is appended while a snapshot is on its way is still in the log when it has arrived.
+    LongSnapshot,
 }
 
 impl Script {
     /// All of them.
-    pub const ALL: [Script; 6] = [
+    pub const ALL: [Script; 7] = [
         Script::BlockedCallsEnd,
         Script::ExpiredStaysExpired,
         Script::ExpiryIsTheSameEverywhere,
         Script::Figure8,
         Script::LateRound,
         Script::LateSnapshot,
+        Script::LongSnapshot,
     ];
 
     /// Plays it.
@@ -58,8 +65,8 @@ impl Script {
             // One entry a message: the old entry arrives before the new leader's own.
             setup.config.append_bytes_max = 1;
         }
-        if self == Script::LateSnapshot {
-            setup.config.log_bytes_max = Some(1_000);
+        if matches!(self, Script::LateSnapshot | Script::LongSnapshot) {
+            setup.config.log_bytes_max = Some(LOG_BYTES_MAX);
         }
         let mut world = World::new(setup);
         match self {
@@ -69,6 +76,7 @@ impl Script {
             Script::Figure8 => figure_8::play(&mut world),
             Script::LateRound => late_round::play(&mut world),
             Script::LateSnapshot => late_snapshot::play(&mut world),
+            Script::LongSnapshot => long_snapshot::play(&mut world),
         }?;
         settle(&mut world)
     }
@@ -81,6 +89,32 @@ fn plain_client(world: &mut World, server: Server) -> usize {
 fn leader(world: &mut World) -> Result<Server, Violation> {
     world.run_for(3 * SECOND)?;
     world.leader().ok_or_else(|| Violation::new("there is a leader", "none".to_string()))
+}
+
+/// Has a plain client of this server append so often to one value.
+fn appends(world: &mut World, server: Server, count: u64) -> Result<(), Violation> {
+    let client = plain_client(world, server);
+    for number in 0..count {
+        let token = format!("{client}.{number}{:-<60};", "");
+        world.ask_for(client, "k", Action::Append(Bytes::from(token)))?;
+    }
+    Ok(())
+}
+
+/// A follower is cut off until it needs a snapshot, and connected again; the leader's connection stalls in the middle of the transfer.
+fn send_snapshot_that_stalls(world: &mut World, leader: Server, lagging: Server) -> Result<(), Violation> {
+    let side: Vec<bool> = (0..world.len()).map(|server| server == lagging).collect();
+    world.partition(&side);
+    appends(world, leader, 60)?;
+    // It has been silent for long: nothing of the log is left for it.
+    world.run_for(12 * SECOND)?;
+    appends(world, leader, 1)?;
+    world.stall_transfers(leader, true);
+    world.connect();
+    match world.run_while(5 * SECOND, |world| world.transfers_of(leader) == 0)? {
+        true => Ok(()),
+        false => Err(Violation::new("the plot goes on", "no snapshot is on its way".to_string())),
+    }
 }
 
 fn append(seq: u64, ack: u64, session: SessionId, token: &'static str) -> Request {

@@ -121,7 +121,8 @@ pub struct RawSettings {
     /// A request is answered after this long in any case: with its result, or with what is known of it. [default: 5s]
     #[arg(long, value_name = "TIME", env = "PONTOON_REQUEST_TIMEOUT", help_heading = "Resources and time")]
     pub request_timeout: Option<Span>,
-    /// The log may grow by this much before it is trimmed to what the stored state does not yet cover; -1: it is never trimmed.
+    /// The log may grow by this much before it is trimmed to what the stored state does not yet cover, and to four times as much while a
+    /// member that answers needs it; -1: it is never trimmed.
     /// [default: 128MiB]
     #[arg(
         long,

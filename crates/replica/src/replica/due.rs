@@ -14,6 +14,7 @@ use crate::{
     io::{Output, Persist},
     persist::Released,
     reads::Question,
+    trim::Needed,
 };
 
 impl Replica {
@@ -312,17 +313,24 @@ impl Replica {
         }
     }
 
-    /// Some follower has the log up to there, and can have the rest from this leader. (Of one that has not answered this leader yet
-    /// nothing is known.)
-    pub(super) fn needed_by_followers(&self) -> Option<Index> {
+    /// What followers need of this leader's log. (Of one that has not answered this leader yet nothing is known; one that needs what is
+    /// trimmed gets a snapshot in any case.)
+    pub(super) fn needed_by_followers(&self) -> Needed {
         let (raft, trimmed) = (&self.raft.raft, self.raft.store().trimmed());
-        let others = raft.prs().iter().filter(|(id, _)| self.leads() && **id != raft.id);
-        let has = others.map(|(_, progress)| match progress.state {
-            ProgressState::Probe => Index(progress.next_idx - 1),
-            ProgressState::Replicate => Index(progress.matched),
-            ProgressState::Snapshot => Index(progress.pending_snapshot),
-        });
-        has.filter(|index| *index >= trimmed).min()
+        let mut needed = Needed::default();
+        for (id, progress) in raft.prs().iter().filter(|(id, _)| self.leads() && **id != raft.id) {
+            let has = Index(match progress.state {
+                ProgressState::Probe => progress.next_idx - 1,
+                ProgressState::Replicate => progress.matched,
+                ProgressState::Snapshot => progress.pending_snapshot,
+            });
+            let answers = self.trim.answers(NodeId(*id), self.now);
+            let slowest = if answers { &mut needed.answering } else { &mut needed.silent };
+            if has >= trimmed {
+                *slowest = Some(slowest.map_or(has, |other| other.min(has)));
+            }
+        }
+        needed
     }
 
     /// What raft-rs asked its storage for and did not get at once.

@@ -63,6 +63,7 @@ impl Replica {
         if message.to != self.config.node || self.is_stale_rejection(&message) {
             return;
         }
+        self.trim.heard(message.from, self.now);
         let campaigns = message.kind == MessageKind::TimeoutNow;
         if campaigns && self.is_mending()
             || message.kind == MessageKind::Snapshot && self.persists.installing()

@@ -5,7 +5,7 @@ use pontoon_kv::{Applied, ClusterTime, Command, ConfState, GroupId};
 use raft::eraftpb::{self, MessageType};
 
 use super::*;
-use crate::{HardState, MessageKind, Persist, SnapshotMeta, convert, io::Request};
+use crate::{HardState, MessageKind, Persist, SnapshotMeta, convert, io::Request, trim::Needed};
 
 /// The only voter, with this log.
 fn alone(entries: Vec<Entry>) -> Replica {
@@ -136,27 +136,34 @@ fn what_is_lost_twice_on_its_way_to_the_leader_is_proposed_a_third_time_before_t
 }
 
 #[test]
-fn a_leader_knows_which_of_its_entries_the_slowest_follower_needs() {
+fn a_leader_knows_which_of_its_entries_its_followers_need() {
     let entry = |index| Entry { index: Index(index), term: Term(1), ..Entry::default() };
     let mut replica = among(vec![NodeId(1), NodeId(2), NodeId(3)], (1..=9).map(entry).collect());
-    assert_eq!(replica.needed_by_followers(), None, "a follower need not know");
+    let needed = |answering: Option<u64>, silent: Option<u64>| Needed {
+        answering: answering.map(Index),
+        silent: silent.map(Index),
+    };
+    assert_eq!(replica.needed_by_followers(), needed(None, None), "a follower need not know");
     replica.raft.raft.become_candidate();
     replica.raft.raft.become_leader();
-    assert_eq!(replica.needed_by_followers(), Some(Index(9)), "nobody has answered");
-    for (follower, matched) in [(2, 7), (3, 4)] {
-        let progress = replica.raft.raft.mut_prs().get_mut(follower).expect("a member");
-        progress.maybe_update(matched);
-        progress.become_replicate();
+    assert_eq!(replica.needed_by_followers(), needed(None, Some(9)), "nobody has answered");
+    let term = replica.raft.raft.term;
+    let acknowledges = |replica: &mut Replica, from, index| {
+        let msg_type = MessageType::MsgAppendResponse;
+        hear(replica, eraftpb::Message { msg_type, from, term, index, ..eraftpb::Message::default() });
+    };
+    acknowledges(&mut replica, 2, 7);
+    acknowledges(&mut replica, 3, 4);
+    assert_eq!(replica.needed_by_followers(), needed(Some(4), None));
+    for _ in 0..500 {
+        acknowledges(&mut replica, 2, 7);
+        replica.step(Input::Tick);
     }
-    for _ in 0..2 * replica.config.election_ticks {
-        replica.raft.raft.mut_prs().get_mut(2).expect("a member").recent_active = true;
-        replica.raft.raft.tick();
-        assert_eq!(replica.needed_by_followers(), Some(Index(4)), "although it has been silent");
-    }
+    assert_eq!(replica.needed_by_followers(), needed(Some(7), Some(4)), "one has been silent for long");
     replica.raft.mut_store().trim((Index(4), Term(1)));
-    assert_eq!(replica.needed_by_followers(), Some(Index(4)));
+    assert_eq!(replica.needed_by_followers(), needed(Some(7), Some(4)));
     replica.raft.mut_store().trim((Index(5), Term(1)));
-    assert_eq!(replica.needed_by_followers(), Some(Index(7)), "the other one needs a snapshot in any case");
+    assert_eq!(replica.needed_by_followers(), needed(Some(7), None), "it needs a snapshot in any case");
 }
 
 /// A member says something; of its kind's fields the test gives those that matter.
