@@ -31,23 +31,87 @@ async fn at_most_1024_requests_of_a_connection_are_in_flight() {
 async fn requests_in_flight_are_bounded_in_bytes() {
     let server = Server::start().await;
     let client = server.connect().await;
-    let value = vec![b'x'; 10 << 20];
+    let value = vec![b'x'; 60 << 10];
     let (_reader, mut writer) = client.stream.into_split();
     let sending = tokio::spawn(async move {
         let request = frame(&[&b"SET"[..], b"k", &value]);
-        for _ in 0..8 {
+        for _ in 0..600 {
             writer.write_all(&request).await.expect("the server reads in the end");
         }
         writer
     });
-    // 32 MiB are exceeded by the fourth.
-    let requests = server.next_requests(4).await;
+    // 32 MiB are exceeded by the last of these.
+    let requests = server.next_requests(547).await;
+    server.assert_nothing_submitted();
     for (ticket, _) in requests {
-        server.assert_nothing_submitted();
         server.answer(ticket, Reply::Ok);
     }
-    server.next_requests(4).await;
+    server.next_requests(53).await;
     drop(sending.await.expect("no panic"));
+}
+
+/// Sixteen connections with 32 MiB each once kept the disks busy for longer than a request may wait: all ended as unknown, for as
+/// long as the clients went on.
+#[tokio::test]
+async fn large_requests_of_all_connections_together_are_bounded_in_bytes_and_others_are_not_held_up() {
+    let server = Server::start().await;
+    let large = frame(&[&b"SET"[..], b"k", &vec![b'x'; 10 << 20]]);
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = server.connect().await;
+        let large = large.clone();
+        clients.push(tokio::spawn(async move {
+            client.send(large).await;
+            client.expect("+OK\r\n").await;
+        }));
+    }
+    // 32 MiB hold three of them.
+    let mut waiting = server.next_requests(3).await;
+    let mut other = server.connect().await;
+    other.send(frame(&["SET", "k", "small"])).await;
+    let small = server.next_requests(1).await;
+    server.answer(small[0].0, Reply::Ok);
+    other.expect("+OK\r\n").await;
+    server.assert_nothing_submitted();
+    for _ in 0..2 {
+        server.answer(waiting.remove(0).0, Reply::Ok);
+        waiting.extend(server.next_requests(1).await);
+        server.assert_nothing_submitted();
+    }
+    for (ticket, _) in waiting {
+        server.answer(ticket, Reply::Ok);
+    }
+    for client in clients {
+        client.await.expect("the client has its reply");
+    }
+}
+
+#[tokio::test]
+async fn a_large_request_that_finds_no_room_in_time_was_not_executed_and_the_connection_lives() {
+    let mut settings = settings();
+    settings.request_timeout = std::time::Duration::from_millis(100);
+    let server = Server::with(settings, 16).await;
+    let large = frame(&[&b"SET"[..], b"k", &vec![b'x'; 12 << 20]]);
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.send(&large).await;
+        holders.push((client, server.next_requests(1).await.remove(0).0));
+    }
+    let mut late = server.connect().await;
+    late.send(&large).await;
+    let error = late.line().await;
+    assert!(error.starts_with("-BUSY surely not executed"), "{error}");
+    late.ask(&["PING"], "+PONG\r\n").await;
+    server.assert_nothing_submitted();
+    // What a client that has left asked for keeps its place until it is answered.
+    let (gone, ticket) = holders.pop().expect("there are two");
+    drop(gone);
+    server.answer(ticket, Reply::Ok);
+    late.send(&large).await;
+    let ticket = server.next_requests(1).await[0].0;
+    server.answer(ticket, Reply::Ok);
+    late.expect("+OK\r\n").await;
 }
 
 #[tokio::test]

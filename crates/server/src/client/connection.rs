@@ -27,8 +27,9 @@ use super::{
     command::{self, Action, Reject},
     memory::Part,
     order::Access,
-    pipeline::Pipeline,
+    pipeline::{self, Pipeline},
     reply,
+    room::{Place, PlaceFuture, Room},
     service::{DigestFuture, Service},
 };
 use crate::{
@@ -85,8 +86,12 @@ struct Connection<'a> {
     output_moved: Instant,
     pipeline: Pipeline,
     memory: Part<'a>,
-    /// The next request, which must wait for earlier ones.
+    /// The next request, which must wait for earlier ones, or for its place.
     held: Option<Held>,
+    /// The place that the next request waits for.
+    entering: Option<PlaceFuture>,
+    /// The place of the next request.
+    place: Option<Place>,
     /// A `DEBUG DIGEST` under way, and its request's number.
     digest: Option<(u32, DigestFuture)>,
     /// The server is stopping: what was read is refused, and nothing more is read.
@@ -118,6 +123,8 @@ impl<'a> Connection<'a> {
             pipeline: Pipeline::new(),
             memory: service.memory.open(),
             held: None,
+            entering: None,
+            place: None,
             digest: None,
             stopping: false,
             ending: false,
@@ -144,6 +151,7 @@ impl<'a> Connection<'a> {
                 written = writer.write(&self.output), if !self.output.is_empty() => self.on_written(written?)?,
                 Some(answers) = self.answers.recv(), if self.pipeline.is_waiting() => self.on_answers(answers),
                 read = reader.read_buf(&mut self.input), if wants_bytes => self.on_read(read?),
+                place = pending_place(&mut self.entering) => self.on_place(place),
                 digest = pending_digest(&mut self.digest) => self.on_digest(digest),
                 () = pending_until(stalled_at) => return Err(io::Error::other("the client has taken no replies for a minute")),
                 () = &mut stopped, if !self.stopping => self.stopping = true,
@@ -191,6 +199,15 @@ impl<'a> Connection<'a> {
         let filled = self.input.len() == self.input.capacity();
         let next = if filled { self.read_bytes * 2 } else { bytes.next_power_of_two() };
         self.read_bytes = next.clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+    }
+
+    fn on_place(&mut self, place: Option<Place>) {
+        self.entering = None;
+        self.place = place;
+        if self.place.is_none() {
+            self.held = None;
+            self.complete(reply::answer(Answer::NotExecuted(NotExecuted::Busy)));
+        }
     }
 
     fn on_digest(&mut self, (number, digest): (u32, Result<String, String>)) {
@@ -276,14 +293,20 @@ impl<'a> Connection<'a> {
     fn admit(&mut self, held: Held, batch: &mut Vec<(u32, Request)>) -> bool {
         match held {
             _ if self.stopping => {
+                (self.entering, self.place) = (None, None);
                 self.complete(reply::answer(Answer::NotExecuted(NotExecuted::Stopping)));
             }
             Held::Request(_, ref access) if self.pipeline.conflicts(access) => {
                 self.held = Some(held);
                 return false;
             }
+            Held::Request(ref request, _) if !self.has_place(pipeline::bytes(request)) => {
+                self.held = Some(held);
+                return false;
+            }
             Held::Request(request, access) => {
-                let number = self.pipeline.submit(&request, access, self.caller.protocol);
+                let place = self.place.take();
+                let number = self.pipeline.submit(&request, access, place, self.caller.protocol);
                 batch.push((number, request));
             }
             // It is to see all earlier writes.
@@ -297,6 +320,19 @@ impl<'a> Connection<'a> {
             }
         }
         true
+    }
+
+    /// Whether the next request, of so many bytes, may go to the core. Else its place is waited for.
+    fn has_place(&mut self, bytes: u64) -> bool {
+        let room = &self.service.room;
+        if self.place.is_some() || !Room::is_needed(bytes) {
+            return true;
+        }
+        if self.entering.is_none() {
+            self.place = room.try_enter(bytes);
+            self.entering = self.place.is_none().then(|| room.enter(bytes));
+        }
+        self.place.is_some()
     }
 
     fn complete(&mut self, reply: Value) {
@@ -367,6 +403,13 @@ fn too_large(bytes: u64, limits: &Limits, caller: &Caller) -> Value {
 async fn pending_digest(digest: &mut Option<(u32, DigestFuture)>) -> (u32, Result<String, String>) {
     match digest {
         Some((number, future)) => (*number, future.await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn pending_place(place: &mut Option<PlaceFuture>) -> Option<Place> {
+    match place {
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
 }

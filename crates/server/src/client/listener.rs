@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     connection,
     memory::{CLIENTS_BYTES_MAX, Memory},
+    room::{ROOM_BYTES, Room},
     service::{Counters, Digest, Service},
 };
 use crate::{Gateway, Settings, network::NetworkThread};
@@ -104,12 +105,14 @@ impl Listener {
         threads: Vec<NetworkThread>,
         mut stop: watch::Receiver<bool>,
     ) {
+        let room = Room::new(ROOM_BYTES, self.settings.request_timeout);
         let service = Arc::new(Service {
             settings: self.settings,
             gateway,
             digest,
             counters: Counters::default(),
             memory: Memory::new(CLIENTS_BYTES_MAX),
+            room,
             started: Instant::now(),
             port: self.address.port(),
         });

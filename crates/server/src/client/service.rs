@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::memory::Memory;
+use super::{memory::Memory, room::Room};
 use crate::{Gateway, Settings};
 
 /// A hash of the whole state in hexadecimal, or why there is none.
@@ -22,6 +22,7 @@ pub(crate) struct Service {
     pub(crate) digest: Digest,
     pub(crate) counters: Counters,
     pub(crate) memory: Memory,
+    pub(crate) room: Room,
     pub(crate) started: Instant,
     /// The port that clients connect to.
     pub(crate) port: u16,
