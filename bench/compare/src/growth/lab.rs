@@ -72,7 +72,11 @@ impl Lab {
 
     /// A closed loop's rate of puts at the peak.
     pub fn peak(&self, cluster: &Cluster) -> Result<f64> {
-        let load = self.load(cluster, Op::Put)?;
+        self.peak_of(self.load(cluster, Op::Put)?)
+    }
+
+    /// That of this load, after every key was written.
+    pub fn peak_of(&self, load: resp::Load) -> Result<f64> {
         let peak = resp::Load { load_first: true, ..load }.run()?.operations_per_second;
         document::say(format_args!("peak: {peak:.0} puts/s"));
         Ok(peak)

@@ -1,4 +1,5 @@
-//! A follower that was down catches up while the cluster is loaded at half its peak rate.
+//! A follower that was down so long that it needs a snapshot of a state of a gigabyte catches up while the cluster is loaded at half its
+//! peak rate.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -20,25 +21,30 @@ use crate::{
     },
 };
 
-/// So small that the follower finds the log trimmed and needs a snapshot.
-const LOG_BOUND: &str = "8MiB";
+/// Some 1.1 GB of state.
+const KEYS: u64 = 4_000_000;
+/// So long that the follower finds the log trimmed.
+const AWAY_SECONDS: u64 = 30;
+/// Time to catch up.
+const BACK_SECONDS: u64 = 60;
 /// A follower this close behind the leader has caught up, in log entries.
 const CLOSE_ENTRIES: u64 = 64;
 
 /// All up; one down; that one back.
 pub fn run(lab: &Lab) -> Result<Finding> {
-    let mut cluster = lab.cluster(3, &["--snapshot-log-bytes", LOG_BOUND])?;
-    let rate = (lab.peak(&cluster)? / 2.0) as u64;
+    let mut cluster = lab.cluster(3, &[])?;
+    let rate = (lab.peak_of(load(lab, &cluster)?)? / 2.0) as u64;
     let follower = (cluster.pontoon.leader()? + 1) % cluster.pontoon.len();
-    let mut phases = vec![("all three up", steady(lab, &cluster, follower, rate)?)];
+    let mut phases = vec![("all three up", steady(lab, &cluster, follower, rate, lab.seconds())?)];
 
     let had = cluster.pontoon.figure(follower, "raft_last_index")?;
+    let state_bytes = cluster.pontoon.figure(follower, "raft_state_bytes")?;
     cluster.pontoon.kill(follower);
-    phases.push(("one follower down", steady(lab, &cluster, follower, rate)?));
+    phases.push(("one follower down", steady(lab, &cluster, follower, rate, AWAY_SECONDS)?));
     let missed = cluster.pontoon.figure(cluster.pontoon.leader()?, "raft_last_index")?;
     let trimmed = cluster.pontoon.figure(cluster.pontoon.leader()?, "raft_trimmed_index")?;
 
-    ensure!(had < trimmed, "the log reaches back to what the follower has: give more --seconds");
+    ensure!(had < trimmed, "the log reaches back to what the follower has: it was not away for long enough");
     cluster.pontoon.start_server(follower)?;
     let (report, took) = caught_up_meanwhile(lab, &cluster, follower, rate)?;
     phases.push(("it is back and catches up", report));
@@ -50,9 +56,11 @@ pub fn run(lab: &Lab) -> Result<Finding> {
     });
     say(format_args!("the follower {took}"));
     let text = format!(
-        "Puts of 256 bytes at {} a second (half the peak), 16 x 64 at most in flight, through the two other servers. The log is\n\
-         trimmed at {LOG_BOUND}: when the follower came back, it had the entries up to {had}, and the others only those from\n\
-         {trimmed} to {missed}, so it needed a snapshot. It {took}.\n\n{}",
+        "Puts of 256 bytes over {} keys ({:.1} GB of state) at {} a second (half the peak), 16 x 64 at most in flight, through the two\n\
+         other servers. When the follower came back, it had the entries up to {had}, and the others only those from {trimmed} to\n\
+         {missed}, so it needed a snapshot. It {took}.\n\n{}",
+        count(Some(KEYS as f64)),
+        state_bytes as f64 / 1e9,
         count(Some(rate as f64)),
         phase_table(&phases)
     );
@@ -60,12 +68,16 @@ pub fn run(lab: &Lab) -> Result<Finding> {
     Ok(Finding { name: "lagging", title, text, plot: plot(title, "second", false, &panels(&phases)) })
 }
 
+fn load(lab: &Lab, cluster: &Cluster) -> Result<Load> {
+    Ok(Load { keys: KEYS, ..lab.load(cluster, Op::Put)? })
+}
+
 /// Loads all servers but the one that will be away.
-fn steady(lab: &Lab, cluster: &Cluster, without: usize, rate: u64) -> Result<Report> {
-    let load = lab.load(cluster, Op::Put)?;
+fn steady(lab: &Lab, cluster: &Cluster, without: usize, rate: u64, seconds: u64) -> Result<Report> {
+    let load = load(lab, cluster)?;
     let away = cluster.pontoon.address(without);
     let servers = load.servers.iter().filter(|server| **server != away).cloned().collect();
-    Load { servers, rate: Some(rate), ..load }.run()
+    Load { servers, rate: Some(rate), seconds, ..load }.run()
 }
 
 /// The same, while somebody looks how far the follower is; and when it was close.
@@ -87,7 +99,7 @@ fn caught_up_meanwhile(
             }
             None
         });
-        let report = steady(lab, cluster, follower, rate);
+        let report = steady(lab, cluster, follower, rate, BACK_SECONDS);
         over.store(true, Ordering::Relaxed);
         let took = watcher.join().expect("it does not panic");
         Ok((report?, took))
