@@ -34,6 +34,16 @@ pub enum Request {
     CloseSession(SessionId),
 }
 
+impl Request {
+    /// The command in it, if it has one.
+    pub fn command(&self) -> Option<&Command> {
+        match self {
+            Request::Plain(command) | Request::Once { command, .. } => Some(command),
+            Request::OpenSession | Request::KeepAliveSession(_) | Request::CloseSession(_) => None,
+        }
+    }
+}
+
 /// What happened.
 #[derive(Debug)]
 pub enum Input {

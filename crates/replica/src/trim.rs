@@ -9,20 +9,21 @@ use crate::log::LogWindow;
 /// A follower's view is pinned at most this often.
 const BUILD_PATIENCE_TICKS: u64 = 40;
 
-/// A follower answers if it has said something in so many ticks: it may have been started anew in the meantime.
-const SILENT_TICKS_MAX: u64 = 400;
+/// A follower answers if it has said something in so many ticks: two elections, at the default.
+const SILENT_TICKS_MAX: u64 = 32;
 
-/// What a follower needs that answers may make the log so many times as large as its limit.
-const SPARED_LIMITS: u64 = 4;
+/// What a follower needs that answers stays up to so many times the log's limit.
+const ANSWERING_LIMITS: u64 = 3;
 
 /// The trim policy.
 ///
 /// When what is applied and not durable takes more than a part of `bytes_max`, the state is flushed. (Members have the same log; their
 /// parts are four, from half to seven eighths, so that they do not flush at the same moment.) When the log outgrows `bytes_max`, it is cut
 /// back to half of it, or as far as the state is durable: members that lag by less than that catch up from the log rather than from
-/// a snapshot. A leader leaves what a follower needs if that is within the limit, and within four times the limit if the follower
+/// a snapshot. A leader leaves what a follower needs up to the limit, and up to three times the limit if the follower
 /// answers: a snapshot costs more, and takes the outcomes of what the follower passed on with it. Above all, what is appended while a snapshot
-/// is on its way must still be there when it has arrived, or the next has to follow, and so on for ever.
+/// is on its way must still be there when it has arrived, or the next has to follow, and so on for ever. The log takes up to a third more
+/// than that, so four times its limit at most: it is cut in steps of a quarter then, see [`Trim::position`].
 pub(crate) struct Trim {
     bytes_max: Option<u64>,
     /// What is not durable in the state may take so much of the log.
@@ -37,9 +38,9 @@ pub(crate) struct Trim {
 /// Up to where followers have the log that can have the rest from their leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Needed {
-    /// The slowest of those that answer.
+    /// The slowest of those that answer, or are being sent a snapshot: then up to where that goes.
     pub(crate) answering: Option<Index>,
-    /// The slowest of the others.
+    /// The slowest of the others, among them those that this leader has not heard yet.
     pub(crate) silent: Option<Index>,
 }
 
@@ -66,13 +67,14 @@ impl Trim {
         self.bytes_max.filter(|max| log.bytes() > *max)
     }
 
-    /// Where to trim now, if anywhere. What followers need is left in steps of a quarter of the log: the log store looks through all that
-    /// is left of a file's neighbours whenever a file goes.
+    /// Where to trim now, if anywhere. What followers need is left in steps of a quarter of the log: raft-engine would rewrite what is left
+    /// (and does after nine purges) if that reached into the oldest fifth of its files (`FORCE_COMPACT_RATIO` in its purge.rs).
     pub(crate) fn position(&self, log: &LogWindow, applied: Index, needed: Needed) -> Option<(Index, Term)> {
         let bytes_max = self.outgrown(log)?;
         let usual = log.trim_point(applied.min(self.durable), bytes_max / 2)?;
         let within = |needed: Option<Index>, bytes| needed.filter(|index| log.bytes_after(*index) <= bytes);
-        let spared = [within(needed.answering, SPARED_LIMITS * bytes_max), within(needed.silent, bytes_max)];
+        let spared =
+            [within(needed.answering, ANSWERING_LIMITS * bytes_max), within(needed.silent, bytes_max)];
         match spared.into_iter().flatten().min().filter(|index| *index < usual.0) {
             None => Some(usual),
             Some(spared) => {
@@ -134,11 +136,12 @@ mod tests {
             entries: Vec::new(),
         };
         let mut log = LogWindow::new(restored, 100);
-        let data = vec![0; 68];
-        let entry =
-            |index| eraftpb::Entry { index, term: 1, data: data.clone().into(), ..Default::default() };
         log.append((1..=entries).map(entry).collect());
         log
+    }
+
+    fn entry(index: u64) -> eraftpb::Entry {
+        eraftpb::Entry { index, term: 1, data: vec![0; 68].into(), ..Default::default() }
     }
 
     const NOTHING: Needed = Needed { answering: None, silent: None };
@@ -175,14 +178,34 @@ mod tests {
     }
 
     #[test]
-    fn what_an_answering_follower_needs_stays_within_four_times_the_limit() {
+    fn what_an_answering_follower_needs_stays_within_three_times_the_limit() {
         assert_eq!(cut(120, answering(0)), None);
-        assert_eq!(cut(400, answering(0)), None);
-        assert_eq!(cut(400, answering(99)), None, "less than a quarter is not enough to cut");
-        assert_eq!(cut(400, answering(100)), Some(100));
-        assert_eq!(cut(401, answering(0)), Some(351));
-        assert_eq!(cut(420, answering(20)), None);
-        assert_eq!(cut(600, answering(200)), Some(200));
+        assert_eq!(cut(300, answering(0)), None);
+        assert_eq!(cut(300, answering(74)), None, "less than a quarter is not enough to cut");
+        assert_eq!(cut(300, answering(75)), Some(75));
+        assert_eq!(cut(301, answering(0)), Some(251));
+        assert_eq!(cut(320, answering(20)), None);
+        assert_eq!(cut(600, answering(300)), Some(300));
+    }
+
+    #[test]
+    fn the_log_of_a_leader_with_slow_followers_takes_four_times_its_limit_at_most() {
+        for lag in [0, 40, 90, 110, 250, 299, 301, 1000] {
+            for needed in [silent, answering] {
+                let mut log = log_of(0);
+                let mut most = 0;
+                for last in 1..2000_u64 {
+                    log.append(vec![entry(last)]);
+                    let trim = Trim::new(NodeId(1), Some(BYTES_MAX), log.last());
+                    let has = last.saturating_sub(lag).max(log.trimmed().0);
+                    if let Some(position) = trim.position(&log, log.last(), needed(has)) {
+                        log.trim(position);
+                    }
+                    most = most.max(log.bytes());
+                }
+                assert!(most <= 4 * BYTES_MAX, "{lag} entries behind: {most} bytes");
+            }
+        }
     }
 
     #[test]
@@ -191,17 +214,15 @@ mod tests {
         assert_eq!(cut(200, needed(Index(140), Index(120))), Some(120));
         assert_eq!(cut(200, needed(Index(120), Index(140))), Some(120));
         assert_eq!(cut(200, needed(Index(140), Index(99))), Some(140));
-        assert_eq!(cut(600, needed(Index(199), Index(540))), Some(540));
+        assert_eq!(cut(600, needed(Index(299), Index(540))), Some(540));
     }
 
     #[test]
-    fn a_member_answers_for_ten_seconds_after_it_was_heard() {
+    fn a_member_answers_for_two_elections_after_it_was_heard() {
         let mut trim = Trim::new(NodeId(1), Some(BYTES_MAX), Index(0));
         assert!(!trim.answers(NodeId(2), 0));
         trim.heard(NodeId(2), 50);
-        assert!(
-            trim.answers(NodeId(2), 450) && !trim.answers(NodeId(2), 451) && !trim.answers(NodeId(3), 50)
-        );
+        assert!(trim.answers(NodeId(2), 82) && !trim.answers(NodeId(2), 83) && !trim.answers(NodeId(3), 50));
     }
 
     #[test]

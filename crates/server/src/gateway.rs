@@ -16,6 +16,7 @@ use crate::{
     Status,
     inbox::Event,
     network::{AnswerBatch, Desk},
+    room::{Place, Places},
 };
 
 /// The core did not take the requests: surely not executed.
@@ -44,6 +45,7 @@ pub struct Gateway {
 struct Shared {
     connections: RwLock<Connections>,
     last_connection: AtomicU32,
+    places: Places,
     status: Mutex<Status>,
 }
 
@@ -68,6 +70,7 @@ impl Gateway {
     /// Hands answers to the connections that wait for them: consecutive ones of one connection as one message, those of one thread at
     /// once.
     pub fn answer(&self, answers: Vec<(Ticket, Answer)>) {
+        self.shared.places.give_back(answers.iter().map(|(ticket, _)| *ticket));
         let mut batches: Vec<(u32, AnswerBatch)> = Vec::new();
         for (ticket, answer) in answers {
             let (id, answer) = (connection_of(ticket), (ticket.0 as u32, answer));
@@ -114,15 +117,26 @@ impl Port {
         self.id
     }
 
-    /// Hands requests to the core in order, each with a number that this connection has not in flight. One answer per number
-    /// comes back, in any order. After an error none of them is executed and none is answered.
-    pub fn submit(&self, requests: Vec<(u32, Request)>) -> Result<(), SubmitError> {
-        let id = u64::from(self.id) << 32;
-        let tickets =
-            requests.into_iter().map(|(number, request)| (Ticket(id | u64::from(number)), request)).collect();
-        self.desk.try_leave(Event::Requests(tickets)).map_err(|error| match error {
-            TrySendError::Full(_) => SubmitError::Busy,
-            TrySendError::Disconnected(_) => SubmitError::Stopped,
+    /// Hands requests to the core in order, each with a number that this connection has not in flight, and with its place if it needs one.
+    /// One answer per number comes back, in any order. After an error none of them is executed and none is answered.
+    pub(crate) fn submit(&self, requests: Vec<(u32, Request, Option<Place>)>) -> Result<(), SubmitError> {
+        let places = &self.gateway.shared.places;
+        let mut placed = Vec::new();
+        let mut tickets = Vec::with_capacity(requests.len());
+        for (number, request, place) in requests {
+            let ticket = Ticket(u64::from(self.id) << 32 | u64::from(number));
+            if let Some(place) = place {
+                places.keep(ticket, place);
+                placed.push(ticket);
+            }
+            tickets.push((ticket, request));
+        }
+        self.desk.try_leave(Event::Requests(tickets)).map_err(|error| {
+            places.give_back(placed.into_iter());
+            match error {
+                TrySendError::Full(_) => SubmitError::Busy,
+                TrySendError::Disconnected(_) => SubmitError::Stopped,
+            }
         })
     }
 }

@@ -8,6 +8,7 @@ pub mod inbox;
 pub mod network;
 pub mod peer;
 mod recovery;
+mod room;
 pub mod server;
 pub mod settings;
 pub mod status;

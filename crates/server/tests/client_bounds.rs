@@ -31,10 +31,10 @@ async fn at_most_1024_requests_of_a_connection_are_in_flight() {
 async fn requests_in_flight_are_bounded_in_bytes() {
     let server = Server::start().await;
     let client = server.connect().await;
-    let value = vec![b'x'; 60 << 10];
+    let key = vec![b'x'; 60 << 10];
     let (_reader, mut writer) = client.stream.into_split();
     let sending = tokio::spawn(async move {
-        let request = frame(&[&b"SET"[..], b"k", &value]);
+        let request = frame(&[&b"STRLEN"[..], &key]);
         for _ in 0..600 {
             writer.write_all(&request).await.expect("the server reads in the end");
         }
@@ -44,7 +44,7 @@ async fn requests_in_flight_are_bounded_in_bytes() {
     let requests = server.next_requests(547).await;
     server.assert_nothing_submitted();
     for (ticket, _) in requests {
-        server.answer(ticket, Reply::Ok);
+        server.answer(ticket, Reply::Integer(0));
     }
     server.next_requests(53).await;
     drop(sending.await.expect("no panic"));
@@ -53,27 +53,25 @@ async fn requests_in_flight_are_bounded_in_bytes() {
 /// Sixteen connections with 32 MiB each once kept the disks busy for longer than a request may wait: all ended as unknown, for as
 /// long as the clients went on.
 #[tokio::test]
-async fn large_requests_of_all_connections_together_are_bounded_in_bytes_and_others_are_not_held_up() {
+async fn large_writes_of_all_connections_together_are_bounded_in_bytes_and_others_are_not_held_up() {
     let server = Server::start().await;
-    let large = frame(&[&b"SET"[..], b"k", &vec![b'x'; 10 << 20]]);
     let mut clients = Vec::new();
     for _ in 0..5 {
-        let mut client = server.connect().await;
-        let large = large.clone();
-        clients.push(tokio::spawn(async move {
-            client.send(large).await;
-            client.expect("+OK\r\n").await;
-        }));
+        clients.push(server.connect().await);
+        clients.last_mut().expect("there is one").send(large_write()).await;
     }
-    // 32 MiB hold three of them.
-    let mut waiting = server.next_requests(3).await;
+    read_by_now(&server, 5).await;
+    // 32 MiB hold two of them.
+    let mut waiting = server.next_requests(2).await;
     let mut other = server.connect().await;
-    other.send(frame(&["SET", "k", "small"])).await;
-    let small = server.next_requests(1).await;
-    server.answer(small[0].0, Reply::Ok);
-    other.expect("+OK\r\n").await;
+    for small in [frame(&["SET", "k", "small"]), frame(&["GET", "k"])] {
+        other.send(small).await;
+        let small = server.next_requests(1).await;
+        server.answer(small[0].0, Reply::Ok);
+        other.expect("+OK\r\n").await;
+    }
     server.assert_nothing_submitted();
-    for _ in 0..2 {
+    for _ in 0..3 {
         server.answer(waiting.remove(0).0, Reply::Ok);
         waiting.extend(server.next_requests(1).await);
         server.assert_nothing_submitted();
@@ -81,37 +79,113 @@ async fn large_requests_of_all_connections_together_are_bounded_in_bytes_and_oth
     for (ticket, _) in waiting {
         server.answer(ticket, Reply::Ok);
     }
-    for client in clients {
-        client.await.expect("the client has its reply");
+    for mut client in clients {
+        client.expect("+OK\r\n").await;
     }
 }
 
 #[tokio::test]
-async fn a_large_request_that_finds_no_room_in_time_was_not_executed_and_the_connection_lives() {
+async fn a_large_write_that_finds_no_room_in_time_was_not_executed_and_the_connection_lives() {
     let mut settings = settings();
     settings.request_timeout = std::time::Duration::from_millis(100);
     let server = Server::with(settings, 16).await;
-    let large = frame(&[&b"SET"[..], b"k", &vec![b'x'; 12 << 20]]);
-    let mut holders = Vec::new();
-    for _ in 0..2 {
-        let mut client = server.connect().await;
-        client.send(&large).await;
-        holders.push((client, server.next_requests(1).await.remove(0).0));
-    }
+    let _full = fill_the_room(&server).await;
     let mut late = server.connect().await;
-    late.send(&large).await;
+    late.send([large_write(), frame(&["PING"])].concat()).await;
     let error = late.line().await;
     assert!(error.starts_with("-BUSY surely not executed"), "{error}");
-    late.ask(&["PING"], "+PONG\r\n").await;
+    late.expect("+PONG\r\n").await;
     server.assert_nothing_submitted();
-    // What a client that has left asked for keeps its place until it is answered.
-    let (gone, ticket) = holders.pop().expect("there are two");
-    drop(gone);
+}
+
+/// Else a client that gives up and sends again would have more and more under way.
+#[tokio::test]
+async fn what_a_client_that_has_left_asked_for_keeps_its_place_until_it_is_answered() {
+    let mut settings = settings();
+    settings.request_timeout = std::time::Duration::from_millis(100);
+    let server = Server::with(settings, 16).await;
+    let [(first, ticket), (second, _)] = fill_the_room(&server).await;
+    for gone in [first, second] {
+        socket2::SockRef::from(&gone.stream)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .expect("a socket's option");
+    }
+    let mut late = server.connect().await;
+    loop {
+        late.send(frame(&["INFO", "clients"])).await;
+        if late.text().await.contains("connected_clients:1\r\n") {
+            break;
+        }
+    }
+    late.send(large_write()).await;
+    let error = late.line().await;
+    assert!(error.starts_with("-BUSY"), "{error}");
     server.answer(ticket, Reply::Ok);
-    late.send(&large).await;
+    late.send(large_write()).await;
     let ticket = server.next_requests(1).await[0].0;
     server.answer(ticket, Reply::Ok);
     late.expect("+OK\r\n").await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_replies_does_not_keep_a_place_from_others() {
+    let server = Server::start().await;
+    let [(_first, ticket), _second] = fill_the_room(&server).await;
+    let mut client = server.connect().await;
+    client.send([frame(&["GET", "other"]).repeat(20), large_write()].concat()).await;
+    let value = Bytes::from(vec![b'x'; 4 << 20]);
+    for (read, _) in server.next_requests(20).await {
+        server.answer(read, Reply::Bytes(value.clone()));
+    }
+    // Its replies are more than the sockets' buffers and 32 MiB hold.
+    read_by_now(&server, 23).await;
+    server.assert_nothing_submitted();
+    server.answer(ticket, Reply::Ok);
+    server.next_requests(1).await;
+}
+
+#[tokio::test]
+async fn a_large_write_that_waits_for_room_is_refused_when_the_server_stops() {
+    let server = Server::start().await;
+    let full = fill_the_room(&server).await;
+    let mut late = server.connect().await;
+    late.send(large_write()).await;
+    read_by_now(&server, 3).await;
+    server.stop.send(true).expect("the server runs");
+    let error = late.line().await;
+    assert!(error.starts_with("-STOPPING not executed"), "{error}");
+    for (mut client, ticket) in full {
+        server.answer(ticket, Reply::Ok);
+        client.expect("+OK\r\n").await;
+    }
+}
+
+/// Waits until the server has read so many requests.
+async fn read_by_now(server: &Server, requests: usize) {
+    let mut observer = server.connect().await;
+    for observed in 0.. {
+        observer.send(frame(&["INFO", "stats"])).await;
+        let read = format!("total_commands_processed:{}\r\n", requests + observed);
+        if observer.text().await.contains(&read) {
+            return;
+        }
+    }
+}
+
+/// More than a third of the room.
+fn large_write() -> Vec<u8> {
+    frame(&[&b"SET"[..], b"k", &vec![b'x'; 12 << 20]])
+}
+
+/// Two clients whose writes leave no room for a third.
+async fn fill_the_room(server: &Server) -> [(client_support::Client, pontoon_replica::Ticket); 2] {
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.send(large_write()).await;
+        clients.push((client, server.next_requests(1).await[0].0));
+    }
+    clients.try_into().ok().expect("there are two")
 }
 
 #[tokio::test]

@@ -106,8 +106,8 @@ fn send_snapshot_that_stalls(world: &mut World, leader: Server, lagging: Server)
     let side: Vec<bool> = (0..world.len()).map(|server| server == lagging).collect();
     world.partition(&side);
     appends(world, leader, 60)?;
-    // It has been silent for long: nothing of the log is left for it.
-    world.run_for(12 * SECOND)?;
+    // It has been silent for a while: nothing of the log is left for it.
+    world.run_for(2 * SECOND)?;
     appends(world, leader, 1)?;
     world.stall_transfers(leader, true);
     world.connect();

@@ -118,7 +118,7 @@ pub struct RawSettings {
     /// Client connections at once; one more is told so and closed. [default: 10000]
     #[arg(long, value_name = "N", env = "PONTOON_CONNECTIONS_MAX", help_heading = "Resources and time")]
     pub connections_max: Option<u64>,
-    /// A request is answered after this long in any case: with its result, or with what is known of it. (A large one may
+    /// A request is answered after this long in any case: with its result, or with what is known of it. (A large write may
     /// first wait as long for room.) [default: 5s]
     #[arg(long, value_name = "TIME", env = "PONTOON_REQUEST_TIMEOUT", help_heading = "Resources and time")]
     pub request_timeout: Option<Span>,

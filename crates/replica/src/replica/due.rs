@@ -314,21 +314,26 @@ impl Replica {
     }
 
     /// What followers need of this leader's log. (Of one that has not answered this leader yet nothing is known; one that needs what is
-    /// trimmed gets a snapshot in any case.)
+    /// trimmed gets a snapshot in any case, and needs what follows that once it is on its way. A transfer that makes no progress ends.)
     pub(super) fn needed_by_followers(&self) -> Needed {
-        let (raft, trimmed) = (&self.raft.raft, self.raft.store().trimmed());
         let mut needed = Needed::default();
-        for (id, progress) in raft.prs().iter().filter(|(id, _)| self.leads() && **id != raft.id) {
+        if !self.leads() {
+            return needed;
+        }
+        let (raft, trimmed) = (&self.raft.raft, self.raft.store().trimmed());
+        for (id, progress) in raft.prs().iter().filter(|(id, _)| **id != raft.id) {
             let has = Index(match progress.state {
                 ProgressState::Probe => progress.next_idx - 1,
                 ProgressState::Replicate => progress.matched,
                 ProgressState::Snapshot => progress.pending_snapshot,
             });
-            let answers = self.trim.answers(NodeId(*id), self.now);
-            let slowest = if answers { &mut needed.answering } else { &mut needed.silent };
-            if has >= trimmed {
-                *slowest = Some(slowest.map_or(has, |other| other.min(has)));
+            if has < trimmed {
+                continue;
             }
+            let answers =
+                progress.state == ProgressState::Snapshot || self.trim.answers(NodeId(*id), self.now);
+            let slowest = if answers { &mut needed.answering } else { &mut needed.silent };
+            *slowest = Some(slowest.map_or(has, |other| other.min(has)));
         }
         needed
     }

@@ -141,10 +141,7 @@ impl Replica {
             self.answers.push((ticket, Answer::NotExecuted(NotExecuted::Stopping)));
             return;
         }
-        let command = match &request {
-            Request::Plain(command) | Request::Once { command, .. } => Some(command),
-            _ => None,
-        };
+        let command = request.command();
         if let Some(Err(broken)) = command.map(|command| command.check(&self.config.limits)) {
             let text = Bytes::from(broken.to_string());
             self.answers.push((ticket, Answer::NotExecuted(NotExecuted::TooLarge(text))));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use pontoon_kv::{Limits, limits::COMMAND_PARTS_MAX};
+use pontoon_kv::{Command, Limits, limits::COMMAND_PARTS_MAX};
 use pontoon_replica::{Answer, NotExecuted, Request};
 use pontoon_wire::resp::{Parsed, RequestLimits, RequestParser, Value};
 use tokio::{
@@ -27,15 +27,15 @@ use super::{
     command::{self, Action, Reject},
     memory::Part,
     order::Access,
-    pipeline::{self, Pipeline},
+    pipeline::Pipeline,
     reply,
-    room::{Place, PlaceFuture, Room},
     service::{DigestFuture, Service},
 };
 use crate::{
     buffer,
     gateway::{Answers, Port, SubmitError},
     network::Desk,
+    room::{Place, PlaceFuture, Room},
 };
 
 /// A client that has left replies untaken for so long, while there is no room for more, is closed.
@@ -100,6 +100,9 @@ struct Connection<'a> {
     ending: bool,
 }
 
+/// A request on its way to the core, with its number and, if it needs one, its place.
+type Submitted = (u32, Request, Option<Place>);
+
 enum Held {
     Request(Request, Access),
     Digest,
@@ -161,7 +164,11 @@ impl<'a> Connection<'a> {
 
     /// What it holds in memory.
     fn bytes(&self) -> usize {
-        self.input.len() + self.output.len() + self.pipeline.bytes()
+        let held = match &self.held {
+            Some(Held::Request(request, _)) => request.command().map_or(0, Command::bytes),
+            Some(Held::Digest) | None => 0,
+        };
+        self.input.len() + self.output.len() + self.pipeline.bytes() + held as usize
     }
 
     /// Nothing comes in any more and all that is due has left.
@@ -224,7 +231,11 @@ impl<'a> Connection<'a> {
         let mut batch = Vec::new();
         let mut wants_bytes = false;
         let mut commands = 0;
-        while !self.ending && self.digest.is_none() && self.pipeline.has_room(self.output.len()) {
+        // What has its place must not keep it from others until the client takes replies.
+        while !self.ending
+            && self.digest.is_none()
+            && (self.place.is_some() || self.pipeline.has_room(self.output.len()))
+        {
             if let Some(held) = self.held.take() {
                 if !self.admit(held, &mut batch) {
                     break;
@@ -290,7 +301,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Puts the next request into the batch. False: it has to wait, and all after it.
-    fn admit(&mut self, held: Held, batch: &mut Vec<(u32, Request)>) -> bool {
+    fn admit(&mut self, held: Held, batch: &mut Vec<Submitted>) -> bool {
         match held {
             _ if self.stopping => {
                 (self.entering, self.place) = (None, None);
@@ -300,14 +311,13 @@ impl<'a> Connection<'a> {
                 self.held = Some(held);
                 return false;
             }
-            Held::Request(ref request, _) if !self.has_place(pipeline::bytes(request)) => {
+            Held::Request(ref request, _) if !self.has_place(request) => {
                 self.held = Some(held);
                 return false;
             }
             Held::Request(request, access) => {
-                let place = self.place.take();
-                let number = self.pipeline.submit(&request, access, place, self.caller.protocol);
-                batch.push((number, request));
+                let number = self.pipeline.submit(&request, access, self.caller.protocol);
+                batch.push((number, request, self.place.take()));
             }
             // It is to see all earlier writes.
             Held::Digest if !self.pipeline.is_empty() => {
@@ -322,13 +332,11 @@ impl<'a> Connection<'a> {
         true
     }
 
-    /// Whether the next request, of so many bytes, may go to the core. Else its place is waited for.
-    fn has_place(&mut self, bytes: u64) -> bool {
-        let room = &self.service.room;
-        if self.place.is_some() || !Room::is_needed(bytes) {
-            return true;
-        }
+    /// Whether the next request has its place or needs none. Else the place is waited for.
+    fn has_place(&mut self, request: &Request) -> bool {
+        let Some(bytes) = Room::needed(request).filter(|_| self.place.is_none()) else { return true };
         if self.entering.is_none() {
+            let room = &self.service.room;
             self.place = room.try_enter(bytes);
             self.entering = self.place.is_none().then(|| room.enter(bytes));
         }
@@ -340,11 +348,11 @@ impl<'a> Connection<'a> {
     }
 
     /// Hands the batch to the core. If it does not take it, its requests are answered at once.
-    fn submit(&mut self, batch: Vec<(u32, Request)>) {
+    fn submit(&mut self, batch: Vec<Submitted>) {
         if batch.is_empty() {
             return;
         }
-        let numbers: Vec<u32> = batch.iter().map(|(number, _)| *number).collect();
+        let numbers: Vec<u32> = batch.iter().map(|(number, ..)| *number).collect();
         let Err(error) = self.port.submit(batch) else { return };
         let why = match error {
             SubmitError::Busy => NotExecuted::Busy,

@@ -16,10 +16,13 @@ use tokio::{
 use super::{
     connection,
     memory::{CLIENTS_BYTES_MAX, Memory},
-    room::{ROOM_BYTES, Room},
     service::{Counters, Digest, Service},
 };
-use crate::{Gateway, Settings, network::NetworkThread};
+use crate::{
+    Gateway, Settings,
+    network::NetworkThread,
+    room::{ROOM_BYTES, Room},
+};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;

@@ -10,7 +10,7 @@
 //! - `command` says what a request means: a table of commands.
 //! - `pipeline` keeps a connection's replies in the order of its requests, and what is in flight within bounds.
 //! - `order` keeps reads and writes of one key in the order in which one connection sent them.
-//! - `memory` bounds what all connections hold together, `room` how much of it the core has in large requests.
+//! - `memory` bounds what all connections hold together.
 //! - `reply` says in Redis's words what came of it; `info` what the server says of itself.
 
 mod caller;
@@ -22,7 +22,6 @@ mod memory;
 mod order;
 mod pipeline;
 mod reply;
-mod room;
 mod service;
 
 pub use listener::{BindError, Listener};

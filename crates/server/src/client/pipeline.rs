@@ -10,7 +10,6 @@ use pontoon_wire::resp::{self, Protocol, Value};
 use super::{
     order::{Access, Order},
     reply,
-    room::Place,
 };
 
 /// Requests of one connection that wait for their own or for an earlier reply, at most.
@@ -67,8 +66,6 @@ struct Waiting {
     bytes: u64,
     values: usize,
     access: Access,
-    /// That of a large request, until it is answered.
-    _place: Option<Place>,
 }
 
 impl Pipeline {
@@ -124,20 +121,15 @@ impl Pipeline {
     }
 
     /// Takes a request in that is about to be handed to the core; returns its number.
-    pub(crate) fn submit(
-        &mut self,
-        request: &Request,
-        access: Access,
-        place: Option<Place>,
-        protocol: Protocol,
-    ) -> u32 {
-        let values = command(request).map_or(0, values);
-        self.wait(Waiting { bytes: bytes(request), values, access, _place: place }, protocol)
+    pub(crate) fn submit(&mut self, request: &Request, access: Access, protocol: Protocol) -> u32 {
+        let command = request.command();
+        let (bytes, values) = (command.map_or(0, Command::bytes), command.map_or(0, values));
+        self.wait(Waiting { bytes, values, access }, protocol)
     }
 
     /// Takes a request in that something else than the core will answer, by [`Pipeline::finish`]; returns its number.
     pub(crate) fn defer(&mut self, protocol: Protocol) -> u32 {
-        self.wait(Waiting { bytes: 0, values: 0, access: Access::default(), _place: None }, protocol)
+        self.wait(Waiting { bytes: 0, values: 0, access: Access::default() }, protocol)
     }
 
     fn wait(&mut self, waiting: Waiting, protocol: Protocol) -> u32 {
@@ -194,18 +186,6 @@ impl Pipeline {
     }
 }
 
-fn command(request: &Request) -> Option<&Command> {
-    match request {
-        Request::Plain(command) | Request::Once { command, .. } => Some(command),
-        Request::OpenSession | Request::KeepAliveSession(_) | Request::CloseSession(_) => None,
-    }
-}
-
-/// What a request takes in memory.
-pub(crate) fn bytes(request: &Request) -> u64 {
-    command(request).map_or(0, Command::bytes)
-}
-
 /// Values that the command's reply may hold.
 fn values(command: &Command) -> usize {
     match command {
@@ -237,7 +217,7 @@ mod tests {
     fn submit(pipeline: &mut Pipeline, command: Command) -> u32 {
         let request = Request::Plain(command);
         let access = pipeline.access(&request);
-        pipeline.submit(&request, access, None, Protocol::Resp2)
+        pipeline.submit(&request, access, Protocol::Resp2)
     }
 
     fn get() -> Command {

@@ -6,8 +6,8 @@ use std::{
     time::Instant,
 };
 
-use super::{memory::Memory, room::Room};
-use crate::{Gateway, Settings};
+use super::memory::Memory;
+use crate::{Gateway, Settings, room::Room};
 
 /// A hash of the whole state in hexadecimal, or why there is none.
 pub type DigestFuture = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;

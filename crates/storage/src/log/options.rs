@@ -11,8 +11,8 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
-    /// For a log that is trimmed whenever it outgrows the last trim by `trim_bytes` (the classic `maxraftstate`); none: never.
-    /// The disk holds at most about twice that, and never less than some megabytes.
+    /// For a log that is trimmed when it outgrows `trim_bytes` (the classic `maxraftstate`); none: never. The disk holds at most about twice
+    /// that, or what a leader leaves for its followers, and never less than some megabytes.
     pub fn for_trim_bytes(trim_bytes: Option<u64>) -> LogOptions {
         let Some(trim_bytes) = trim_bytes else {
             return LogOptions { file_bytes: FILE_BYTES_MAX, purge_bytes: u64::MAX >> 1 };
