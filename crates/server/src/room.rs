@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn places_are_given_in_the_order_of_asking_as_far_as_there_is_room() {
+    async fn places_are_given_in_the_order_of_waiting_as_far_as_there_is_room() {
         let room = Room::new(100, PATIENCE);
         let first = room.try_enter(60).expect("there is room");
         let mut second = room.enter(50);

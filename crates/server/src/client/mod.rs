@@ -10,7 +10,7 @@
 //! - `command` says what a request means: a table of commands.
 //! - `pipeline` keeps a connection's replies in the order of its requests, and what is in flight within bounds.
 //! - `order` keeps reads and writes of one key in the order in which one connection sent them.
-//! - `memory` bounds what all connections hold together.
+//! - `memory` bounds what all connections hold together, `room` (of the server) what of it is large writes in the core.
 //! - `reply` says in Redis's words what came of it; `info` what the server says of itself.
 
 mod caller;
